@@ -1,0 +1,66 @@
+"""kdkeras: small, accurate, robust students from big teachers, for Keras and TensorFlow.
+
+Importing the package is silent and does not load TensorFlow; the names below load on first use. As
+soon as Keras is there, the classes that its files can name are registered, so that
+`keras.models.load_model` finds them whichever of the two was imported first.
+"""
+
+import importlib
+import typing
+
+import wrapt
+
+if typing.TYPE_CHECKING:
+    from kdkeras.distiller import Distiller
+    from kdkeras.evaluation import evaluate
+    from kdkeras.recipe import Recipe
+    from kdkeras.runner import run
+    from kdkeras.terms import Term
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Distiller",
+    "Recipe",
+    "Term",
+    "augment",
+    "data",
+    "evaluate",
+    "export",
+    "losses",
+    "models",
+    "perturbations",
+    "run",
+    "runtimes",
+]
+
+_HOMES = {
+    "Distiller": "distiller",
+    "Recipe": "recipe",
+    "Term": "terms",
+    "evaluate": "evaluation",
+    "run": "runner",
+}
+_WITH_REGISTERED_CLASSES = ("losses", "perturbations", "terms", "distiller")
+
+
+def __getattr__(name):
+    if name not in __all__:
+        raise AttributeError(f"module 'kdkeras' has no attribute {name!r}")
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"kdkeras.{_HOMES[name]}"), name)
+    return importlib.import_module(f"kdkeras.{name}")
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})
+
+
+def _register(keras):
+    # Modules of this package import one another as modules, never names out of them, so that this
+    # is sound even when the first import of Keras comes from one of them.
+    for module in _WITH_REGISTERED_CLASSES:
+        importlib.import_module(f"kdkeras.{module}")
+
+
+wrapt.register_post_import_hook(_register, "keras")

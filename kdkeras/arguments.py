@@ -1,0 +1,40 @@
+"""Checks of arguments: each raises a `ValueError` that says what was received and how to mend it."""
+
+import difflib
+import math
+import numbers
+
+
+def number(name, value, *, low=-math.inf, high=math.inf, expected="a finite number"):
+    """Returns `value` as a float if it is a finite number in [low, high]."""
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or not low <= value <= high:
+        raise ValueError(f"`{name}` must be {expected}. Received: {name}={value!r}")
+    return float(value)
+
+
+def positive(name, value):
+    """Returns `value` as a float if it is finite and above 0."""
+    return number(name, value, low=math.nextafter(0.0, 1.0), expected="positive and finite")
+
+
+def fraction(name, value):
+    """Returns `value` as a float if it lies in [0, 1]."""
+    return number(name, value, low=0.0, high=1.0, expected="a number in [0, 1]")
+
+
+def near_matches(value, choices):
+    """The end of an error message: ' Did you mean ...?', or nothing when nothing is near."""
+    folded = {choice.lower(): choice for choice in choices}
+    near = difflib.get_close_matches(str(value).lower(), folded, n=3, cutoff=0.6)
+    return f" Did you mean {' or '.join(repr(folded[match]) for match in near)}?" if near else ""
+
+
+def one_of(name, value, choices):
+    """Returns `value` if it is one of `choices` (strings)."""
+    if value not in choices:
+        raise ValueError(
+            f"`{name}` must be one of {', '.join(map(repr, choices))}. "
+            f"Received: {name}={value!r}.{near_matches(value, choices)}"
+        )
+    return value

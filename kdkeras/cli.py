@@ -1,0 +1,160 @@
+"""The command line: `kdkeras COMMAND --flag=value ...`."""
+
+import dataclasses
+import os
+import sys
+import textwrap
+
+from absl import flags
+
+import kdkeras
+from kdkeras import arguments, noise
+from kdkeras import recipe as recipes
+
+COMMANDS = {
+    "distill": (
+        "Train or load a teacher, train the control and the student, test all, export the student.",
+        "kdkeras distill --dataset=digits --temperature=4 --alpha=0.1 --workdir=runs/digits",
+    ),
+    "train": (
+        "Train a teacher alone.",
+        "kdkeras train --dataset=digits --teacher=resnet20 --workdir=runs/teacher",
+    ),
+    "evaluate": (
+        "Test model files (.keras, .tflite, SavedModel folders) on a dataset's test split.",
+        "kdkeras evaluate runs/digits/student.keras runs/digits/export/student.tflite "
+        "--teacher=runs/digits/teacher.keras --dataset=digits",
+    ),
+    "predict": (
+        "Say the class and probability of pictures.",
+        "kdkeras predict photo1.png photo2.jpg --model=runs/digits/export/student.tflite",
+    ),
+    "export": (
+        "Write a student as SavedModel and .tflite, each compared with it.",
+        "kdkeras export --model=runs/digits/student.keras --output=exported --precision=float16",
+    ),
+}
+POSITIONAL = {"evaluate": "MODEL ...", "predict": "PICTURE ..."}
+DATA_FLAGS = ("dataset", "data_dir", "image_size")
+
+
+def main(arguments_given=None):
+    """Runs a command and returns its exit status: 0, 1 (it failed), 2 (wrong use), 130 (stopped).
+
+    Args:
+        arguments_given: List of strings; those of the process unless given.
+    """
+    given = list(sys.argv[1:] if arguments_given is None else arguments_given)
+    if not given or given[0] in ("--help", "-h", "help"):
+        print(_overview())
+        return 0
+    if given[0] == "--version":
+        print(kdkeras.__version__)
+        return 0
+    command, *rest = given
+    try:
+        arguments.one_of("command", command, tuple(COMMANDS))
+        values = _define(command)
+        if any(word in ("--help", "-h", "--helpfull", "-help") for word in rest):
+            print(_help(command, values))
+            return 0
+        _, *words = values([command, *rest])
+        if words and command not in POSITIONAL:
+            raise flags.Error(f"Flags are written --name=value. Received: {' '.join(words)}")
+        settings = values.flag_values_dict()
+        if command in ("distill", "train"):
+            settings = recipes.Recipe(**_without(settings, "flagfile", "undefok"))
+    except (flags.Error, ValueError, OSError) as error:
+        print(f"kdkeras {command}: {error}\nTry: kdkeras {command} --help", file=sys.stderr)
+        return 2
+    try:
+        return _run(command, settings, words)
+    except (ValueError, OSError) as error:
+        print(f"kdkeras {command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nkdkeras: stopped; the same command with --resume goes on.", file=sys.stderr)
+        return 130
+
+
+def _run(command, settings, words):
+    # Read once, when TensorFlow is loaded; and some of its chatter is written before it is read.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with noise.hushed():
+        from kdkeras import commands
+    if command in ("distill", "train"):
+        return commands.train(command, settings)
+    return {
+        "evaluate": commands.evaluate,
+        "predict": commands.predict,
+        "export": commands.export,
+    }[command](settings, words)
+
+
+def _define(command):
+    """The flags of a command, as an absl `FlagValues`."""
+    values = flags.FlagValues()
+    for field in dataclasses.fields(recipes.Recipe):
+        wanted = {
+            "distill": True,
+            "train": field.metadata["teacher"],
+            "evaluate": field.name in DATA_FLAGS,
+        }
+        if wanted.get(command, False):
+            _define_one(field.name, field.default, field.type, field.metadata["help"], values)
+    texts = {
+        "evaluate": [("teacher", None, "a model file to compare with: agreement and KL")],
+        "predict": [
+            ("model", None, "the model file: .keras, .tflite or a SavedModel folder"),
+            ("labels", None, "text file, a class name a line; labels.txt near the model if not given"),
+        ],
+        "export": [
+            ("model", None, "the student's .keras file; student.keras of --workdir if not given"),
+            ("output", None, "folder to write to; export/ of --workdir if not given"),
+            ("workdir", None, "a run's work directory; compares on its test images"),
+            ("precision", "float32", "of the .tflite: float32, float16 or dynamic (8-bit weights)"),
+            ("formats", "saved_model,tflite", "comma list of what to write"),
+        ],
+    }
+    for name, default, text in texts.get(command, []):
+        _define_one(name, default, str, text, values)
+    if command == "predict":
+        _define_one("top", 3, int, "how many classes to name for each picture", values)
+    if command == "export":
+        _define_one("overwrite", False, bool, "replace exports that are already there", values)
+    return values
+
+
+def _define_one(name, default, kind, text, values):
+    if kind is bool:
+        flags.DEFINE_bool(name, default, text, flag_values=values)
+    elif isinstance(0, kind):
+        flags.DEFINE_integer(name, default, text, flag_values=values)
+    elif isinstance(0.0, kind):
+        flags.DEFINE_float(name, default, text, flag_values=values)
+    else:
+        flags.DEFINE_string(name, default, text, flag_values=values)
+
+
+def _without(settings, *names):
+    return {name: value for name, value in settings.items() if name not in names}
+
+
+def _overview():
+    lines = ["kdkeras: knowledge distillation for Keras.", "", "Usage: kdkeras COMMAND [flags]", ""]
+    lines += [f"  {name:<10}{summary}" for name, (summary, _) in COMMANDS.items()]
+    lines += ["", "kdkeras COMMAND --help explains a command's flags. For a first run:", ""]
+    return "\n".join([*lines, "  kdkeras distill --dataset=digits"])
+
+
+def _help(command, values):
+    summary, example = COMMANDS[command]
+    usage = f"kdkeras {command} {POSITIONAL.get(command, '')}".rstrip()
+    lines = [summary, "", f"Usage: {usage} [--flag=value ...]", "", "Example:", f"  {example}"]
+    lines += ["", "Flags (--flagfile=FILE reads them from a file, one a line; --noNAME is false):"]
+    for name in values:
+        flag = values[name]
+        default = "" if flag.default is None else f" (default: {flag.default})"
+        lines.append(f"  --{name}{default}")
+        lines.append(textwrap.fill(flag.help, 78, initial_indent=" " * 6, subsequent_indent=" " * 6))
+    return "\n".join(lines)

@@ -1,0 +1,115 @@
+"""What the command line's commands do, once their flags are read."""
+
+import pathlib
+import shutil
+
+import keras
+import numpy as np
+
+from kdkeras import data, evaluation, files, models, recipe, runner, runtimes, tables
+
+
+def train(command, settings):
+    """`kdkeras distill` and `kdkeras train`."""
+    results = (runner.run if command == "distill" else runner.train)(settings)
+    print(f"\n{tables.results(results)}\nResults: {settings.directory / 'results.json'}")
+    return 0
+
+
+def evaluate(settings, paths):
+    """`kdkeras evaluate`: model files on a test split."""
+    if not paths:
+        raise ValueError("Name the model files to evaluate: kdkeras evaluate MODEL ...")
+    splits = data.load(
+        settings["dataset"], settings["data_dir"], image_size=settings["image_size"]
+    )
+    images, labels = evaluation.collect(splits.test)
+    teacher_logits = None
+    if settings["teacher"]:
+        teacher_logits = _outputs(settings["teacher"], images, splits)
+    tests = {
+        path: evaluation.scores(labels, _outputs(path, images, splits), teacher_logits)
+        for path in paths
+    }
+    print(f"{len(labels):,} test images of {splits.name}\n\n{tables.scores(tests)}")
+    return 0
+
+
+def _outputs(path, images, splits):
+    model = runtimes.load(path)
+    if model.input_shape != splits.input_shape:
+        raise ValueError(
+            f"'{path}' takes images of shape {model.input_shape}; those of {splits.name!r} have "
+            f"{splits.input_shape}."
+        )
+    logits = model(images)
+    if logits.shape[-1] != splits.num_classes:
+        raise ValueError(
+            f"'{path}' has {logits.shape[-1]} classes; {splits.name!r} has {splits.num_classes}."
+        )
+    return logits
+
+
+def predict(settings, paths):
+    """`kdkeras predict`: the class and probability of pictures."""
+    if not paths:
+        raise ValueError("Name the pictures to look at: kdkeras predict PICTURE ... --model=FILE")
+    if not settings["model"]:
+        raise ValueError("`--model` must name a model file. Received: none.")
+    model = runtimes.load(settings["model"])
+    height, width, _ = model.input_shape
+    if height != width:
+        raise ValueError(f"'{settings['model']}' takes pictures of {height}x{width}, not squares.")
+    images = np.stack([data.read_picture(path, height) for path in paths])
+    probabilities = np.asarray(keras.ops.softmax(model(images)))
+    names = _class_names(settings, probabilities.shape[-1])
+    for path, row in zip(paths, probabilities, strict=True):
+        best = np.argsort(-row)[: settings["top"]]
+        print(f"{path}: " + ", ".join(f"{names[index]} {row[index]:.1%}" for index in best))
+    return 0
+
+
+def _class_names(settings, classes):
+    model = pathlib.Path(settings["model"])
+    path = pathlib.Path(settings["labels"] or model.parent / "labels.txt")
+    if not path.exists():
+        if settings["labels"]:
+            raise ValueError(f"`--labels` must name a text file. Received: '{path}', not there.")
+        return [f"class {index}" for index in range(classes)]
+    names = path.read_text().splitlines()
+    if len(names) != classes:
+        raise ValueError(f"'{path}' names {len(names)} classes; '{model}' has {classes}.")
+    return names
+
+
+def export(settings, words):
+    """`kdkeras export`: SavedModel and .tflite of a `.keras` student."""
+    del words
+    work = settings["workdir"] and pathlib.Path(settings["workdir"])
+    if not work and not (settings["model"] and settings["output"]):
+        raise ValueError("Give `--workdir`, or both `--model` and `--output`.")
+    path = pathlib.Path(settings["model"] or work / "student.keras")
+    folder = pathlib.Path(settings["output"] or work / "export")
+    formats = settings["formats"].split(",")
+    student = runtimes.load(path).model if path.suffix == ".keras" else None
+    if student is None:
+        raise ValueError(f"`--model` must be a .keras file. Received: '{path}'")
+    if models.final_softmax(student):
+        raise ValueError(
+            f"The student must give logits. Received: '{path}', which ends in softmax. Save "
+            "kdkeras.models.logits(model) first."
+        )
+    images = None
+    if work:
+        images, _ = evaluation.collect(runner.load_data(recipe.read(work / "recipe.json")).test)
+    if settings["overwrite"]:
+        for old in (folder / "saved_model", folder / "student.tflite"):
+            shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
+    made = runner.export_student(
+        student, folder, images, precision=settings["precision"], formats=formats
+    )
+    labels = path.parent / "labels.txt"
+    if labels.exists():
+        files.write_text(folder / "labels.txt", labels.read_text())
+    print(tables.exports(made))
+    return 0

@@ -1,0 +1,8 @@
+"""Data: `load(name)` gives three splits, `batches(split, ...)` gives batches with ids and views."""
+
+from kdkeras.data.batching import batches
+from kdkeras.data.checks import check
+from kdkeras.data.examples import Examples, Streamed, arrays, with_ids
+from kdkeras.data.splits import Splits, load
+
+__all__ = ["Examples", "Splits", "Streamed", "arrays", "batches", "check", "load", "with_ids"]

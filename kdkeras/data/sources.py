@@ -1,0 +1,69 @@
+"""What a source of pictures is, and the digits that scikit-learn carries."""
+
+import collections.abc
+import contextlib
+import dataclasses
+import sys
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kdkeras.data import pictures
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Labelled pictures in a fixed order, those for training first.
+
+    Attributes:
+        class_names: One name a class.
+        input_shape: `(height, width, 3)`.
+        labels: int32 array of shape `(n,)`.
+        num_train: The source's own test split begins at this position; None if it has none.
+        images: From ascending positions to a `tf.data.Dataset` of uint8 images of `input_shape`.
+    """
+
+    class_names: tuple[str, ...]
+    input_shape: tuple[int, int, int]
+    labels: np.ndarray
+    num_train: int | None
+    images: collections.abc.Callable[[np.ndarray], tf.data.Dataset]
+
+
+def held(images):
+    """`Source.images` for pictures held in memory as a uint8 array."""
+    return lambda positions: tf.data.Dataset.from_tensor_slices(images[positions])
+
+
+def digits(image_size):
+    """1,797 scanned digits of 8 x 8 pixels, resized (bilinear), in three equal channels."""
+    from sklearn.datasets import load_digits
+
+    scans = load_digits()
+    grey = scans.images[..., None].astype(np.float32) * (255.0 / 16.0)
+    resized = pictures.to_uint8(tf.image.resize(grey, [image_size, image_size])).numpy()
+    return Source(
+        class_names=tuple(str(name) for name in scans.target_names),
+        input_shape=(image_size, image_size, 3),
+        labels=scans.target.astype(np.int32),
+        num_train=None,
+        images=held(np.repeat(resized, 3, axis=-1)),
+    )
+
+
+def progress(count, verbose, after=2.0):
+    """A function to call with the number of images done: a bar on stderr once it takes a while."""
+    start = time.monotonic()
+    bar = keras.utils.Progbar(count, verbose=1, unit_name="image")
+    shown = False
+
+    def update(done):
+        nonlocal shown
+        if verbose and (shown or time.monotonic() - start > after):
+            shown = True
+            with contextlib.redirect_stdout(sys.stderr):
+                bar.update(done)
+
+    return update

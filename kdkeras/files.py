@@ -1,0 +1,138 @@
+"""Atomic writes and digests: a reader sees the old file or the new one, never a half."""
+
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import secrets
+import shutil
+
+
+def write_text(path, text):
+    """Writes `text` (UTF-8) to `path` atomically.
+
+    Args:
+        path: Where to write; its folder must exist. An old file there is replaced.
+        text: The new contents.
+
+    Raises:
+        OSError: The file could not be written; the old one, if any, is untouched.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path, obj):
+    """Writes `obj` to `path` atomically as indented JSON, keys in their own order.
+
+    Args:
+        path: Where to write; its folder must exist. An old file there is replaced.
+        obj: Dicts, lists, strings, numbers, booleans, None.
+
+    Raises:
+        ValueError: `obj` holds NaN, an infinity, or something that JSON has no form for.
+        OSError: The file could not be written; the old one, if any, is untouched.
+    """
+    try:
+        text = json.dumps(obj, indent=2, allow_nan=False, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`obj` must be plain JSON (dicts, lists, strings, finite numbers) to go to {path}: "
+            f"{error}. Convert arrays with .tolist() and leave NaN out, or write None for it."
+        ) from error
+    write_text(path, text + "\n")
+
+
+def digest(path):
+    """The SHA-256 of a file's bytes, as 64 hexadecimal digits.
+
+    Args:
+        path: A file.
+
+    Raises:
+        OSError: It could not be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise _explained(error, f"Could not read {path}", "Check the path.") from error
+
+
+@contextlib.contextmanager
+def atomic_path(path):
+    """A temporary sibling of `path`, renamed to `path` when the block succeeds.
+
+    What the block writes there may be a file or a folder. The suffixes of `path` are kept
+    (`student.keras` is written as `.student.tmp-1a2b3c4d.keras`), because Keras goes by them. When
+    the block raises, what it wrote is removed and `path` is as it was.
+
+    Args:
+        path: The file or folder to write; its own folder must exist.
+
+    Yields:
+        `pathlib.Path` of the temporary sibling, where nothing exists yet.
+
+    Raises:
+        OSError: The block could not write, wrote nothing, or the rename failed.
+
+    Example:
+
+    >>> with atomic_path("work/student.keras") as temporary:
+    ...     model.save(temporary)
+    """
+    path = pathlib.Path(path)
+    suffix = "".join(path.suffixes)
+    stem = path.name[: len(path.name) - len(suffix)]
+    temporary = path.with_name(f".{stem.lstrip('.')}.tmp-{secrets.token_hex(4)}{suffix}")
+    try:
+        yield temporary
+        if not temporary.exists():
+            raise FileNotFoundError(f"nothing was written to {temporary}")
+        _flush(temporary)
+        _replace(temporary, path)
+    except OSError as error:
+        advice = "Check that its folder exists, that you may write there, and that the disk has room."
+        raise _explained(error, f"Could not write {path}", advice) from error
+    finally:
+        _remove(temporary)
+
+
+def _replace(temporary, path):
+    """Renames `temporary` to `path`. A folder that stands there is moved aside, then removed."""
+    if not path.is_dir() or path.is_symlink():
+        os.replace(temporary, path)
+        return
+    if not temporary.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, and the new contents are a file")
+    aside = temporary.with_name(f"{temporary.name}.old")
+    os.replace(path, aside)
+    try:
+        os.replace(temporary, path)
+    except OSError:
+        os.replace(aside, path)
+        raise
+    shutil.rmtree(aside)
+
+
+def _flush(path):
+    """Puts a file, or every file under a folder, on the disk."""
+    for file in [path] if path.is_file() else path.rglob("*"):
+        if file.is_file():
+            with open(file, "rb+") as opened:
+                os.fsync(opened.fileno())
+
+
+def _remove(path):
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _explained(error, what, advice):
+    """An error of the same kind (its errno kept) whose message says which file and what to do."""
+    where = f" ({error.filename})" if error.filename else ""
+    message = f"{what}: {error.strerror or error}{where}. {advice}"
+    return OSError(error.errno, message) if error.errno else type(error)(message)

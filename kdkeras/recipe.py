@@ -1,0 +1,173 @@
+"""`Recipe`: the settings of one run, flat, frozen, and saved with its results."""
+
+import dataclasses
+import pathlib
+import re
+
+from kdkeras import arguments
+
+OPTIMIZERS = ("sgd", "adam", "adamw")
+SCHEDULES = ("cosine", "constant")
+PERTURBATIONS = ("none", "gaussian")
+PLACES = ("step", "pipeline")
+PRECISION_POLICIES = ("float32", "mixed_float16", "mixed_bfloat16")
+# These say how a run is carried out, not what it computes: a resumed run may change them.
+NOT_OF_THE_RESULT = ("workdir", "overwrite", "resume", "tensorboard", "data_dir", "verbose")
+
+
+def _setting(default, help_text, *, teacher=False):
+    """A field with its help; `teacher`: also a setting of the command that trains a teacher only."""
+    return dataclasses.field(default=default, metadata={"help": help_text, "teacher": teacher})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The settings of `kdkeras.run` and of the command line, with their defaults.
+
+    Raises:
+        ValueError: A setting is out of its range; the message names it.
+
+    Example:
+
+    >>> kdkeras.run(kdkeras.Recipe(dataset="digits", temperature=2.0, workdir="runs/t2"))
+    """
+
+    # Data
+    dataset: str = _setting(
+        "digits",
+        "digits (embedded, no download), the name of a tensorflow_datasets image-classification "
+        "set such as cifar10, or folder:PATH with one sub-folder of pictures a class",
+        teacher=True,
+    )
+    data_dir: str | None = _setting(
+        None, "where tensorflow_datasets finds prepared sets", teacher=True
+    )
+    image_size: int | None = _setting(
+        None, "side of the square images, for sets whose pictures vary in size", teacher=True
+    )
+    max_train: int | None = _setting(
+        None, "use only so many training images (stratified); all unless given", teacher=True
+    )
+    augment: str = _setting(
+        "auto",
+        "comma list of crop, flip, color, cutout, mixup, or none; auto is crop for digits and "
+        "crop,flip for anything else",
+        teacher=True,
+    )
+
+    # Models
+    teacher: str = _setting(
+        "resnet20",
+        "an architecture to train (resnet20 ... resnet110, resnet18/34/50, mobilenet_v2, "
+        "shufflenet_v2, or a keras.applications class such as EfficientNetB0), or a .keras file",
+        teacher=True,
+    )
+    student: str = _setting("mobilenet_v2", "the student's architecture; names as for --teacher")
+    teacher_width: float | None = _setting(
+        None, "the teacher's width; the architecture's own unless given", teacher=True
+    )
+    student_width: float | None = _setting(
+        None,
+        "the student's width (alpha of MobileNetV2); unless given 0.35 for mobilenet_v2, else the "
+        "architecture's own",
+    )
+
+    # Distillation
+    alpha: float = _setting(0.1, "weight of the labels' loss, in [0, 1]; the soft loss has 1 - alpha")
+    temperature: float = _setting(4.0, "temperature of the soft targets, positive")
+    perturbation: str = _setting(
+        "none", "none or gaussian: noise on what the student sees; the teacher sees clean images"
+    )
+    noise_stddev: float = _setting(
+        0.1, "standard deviation of the gaussian perturbation, in pixels of [0, 1]"
+    )
+    perturb_in: str = _setting(
+        "step", "step or pipeline: where the perturbation is made (on the device, or in tf.data)"
+    )
+    control: bool = _setting(
+        True, "also train the control: the same student, seed and budget, on labels only"
+    )
+
+    # Training
+    epochs: int = _setting(20, "epochs of the student, and of the control")
+    teacher_epochs: int | None = _setting(
+        None, "epochs of a teacher trained here; as --epochs unless given", teacher=True
+    )
+    batch_size: int = _setting(64, "examples a step", teacher=True)
+    optimizer: str = _setting("sgd", "sgd (momentum 0.9), adam or adamw", teacher=True)
+    learning_rate: float = _setting(
+        0.05, "peak learning rate; try 0.001 with adam and adamw", teacher=True
+    )
+    weight_decay: float = _setting(
+        5e-4, "decoupled weight decay of kernels, for sgd and adamw", teacher=True
+    )
+    schedule: str = _setting("cosine", "cosine (decay to 0) or constant", teacher=True)
+    warmup_epochs: float = _setting(
+        1.0, "epochs in which the learning rate rises linearly from 0", teacher=True
+    )
+    seed: int = _setting(0, "seed of weights, order, augmentation and noise", teacher=True)
+    precision_policy: str = _setting(
+        "float32", "float32, mixed_float16 or mixed_bfloat16 (for GPUs)", teacher=True
+    )
+
+    # Results
+    workdir: str | None = _setting(
+        None, "where results go; runs/<dataset> unless given", teacher=True
+    )
+    export: bool = _setting(True, "write the student as SavedModel and .tflite too")
+    overwrite: bool = _setting(
+        False, "replace the results that the work directory holds", teacher=True
+    )
+    resume: bool = _setting(
+        False, "go on with the unfinished run that the work directory holds", teacher=True
+    )
+    tensorboard: bool = _setting(
+        False, "also write TensorBoard logs (pip install 'kdkeras[tensorboard]')", teacher=True
+    )
+    verbose: bool = _setting(True, "show progress", teacher=True)
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            _check_type(field, getattr(self, field.name))
+        arguments.fraction("alpha", self.alpha)
+        for name in ("temperature", "noise_stddev", "learning_rate"):
+            arguments.positive(name, getattr(self, name))
+        for name in ("weight_decay", "warmup_epochs"):
+            arguments.number(name, getattr(self, name), low=0, expected="a number, at least 0")
+        for name in ("epochs", "teacher_epochs", "batch_size", "image_size", "max_train"):
+            if getattr(self, name) is not None:
+                arguments.number(name, getattr(self, name), low=1, expected="at least 1")
+        for name in ("teacher_width", "student_width"):
+            if getattr(self, name) is not None:
+                arguments.positive(name, getattr(self, name))
+        arguments.number("seed", self.seed, low=0, high=2**31 - 1, expected="in 0..2**31 - 1")
+        arguments.one_of("optimizer", self.optimizer, OPTIMIZERS)
+        arguments.one_of("schedule", self.schedule, SCHEDULES)
+        arguments.one_of("perturbation", self.perturbation, PERTURBATIONS)
+        arguments.one_of("perturb_in", self.perturb_in, PLACES)
+        arguments.one_of("precision_policy", self.precision_policy, PRECISION_POLICIES)
+        if self.overwrite and self.resume:
+            raise ValueError("Give `overwrite` or `resume`, not both: one starts anew, one goes on.")
+
+    @property
+    def directory(self):
+        """The work directory, a `pathlib.Path`."""
+        if self.workdir:
+            return pathlib.Path(self.workdir)
+        name = re.split(r"[/\\:]", self.dataset.rstrip("/\\"))[-1]
+        return pathlib.Path("runs") / (name or "folder")
+
+    def to_dict(self):
+        """The settings as a dict that JSON can hold."""
+        return dataclasses.asdict(self)
+
+
+def _check_type(field, value):
+    fits = isinstance(value, field.type)
+    if isinstance(0.0, field.type):
+        fits = fits or isinstance(value, int)
+    if isinstance(value, bool):
+        fits = field.type is bool
+    if not fits:
+        kind = getattr(field.type, "__name__", str(field.type))
+        raise ValueError(f"`{field.name}` must be of type {kind}. Received: {value!r}")

@@ -1,0 +1,161 @@
+"""Carries out a `Recipe`: teacher, control, student, tests, exports, and the results on disk."""
+
+import contextlib
+import dataclasses
+import pathlib
+import time
+
+import keras
+import tensorflow as tf
+
+from kdkeras import data, evaluation, export, files, models, runtimes, stages, workdir
+
+
+def run(recipe):
+    """Distils a student as a recipe says, measures it against its control, and writes everything.
+
+    A teacher is trained, or loaded from a file; the control (the same student, seed and budget, on
+    labels only) and the student are trained; each is kept at its best epoch by validation; all are
+    tested, once; the student is exported.
+
+    Args:
+        recipe: `kdkeras.Recipe`.
+
+    Returns:
+        The dict that `results.json` in the work directory holds: `models` (for each its size, its
+        `training` and its `test` metrics), `gain` (test accuracy over the control's), `exports`,
+        `seconds`, `environment`, `recipe`, `files`.
+
+    Raises:
+        ValueError: Something in the settings, the data or the work directory does not fit; nothing
+            was trained or changed.
+
+    Example:
+
+    >>> kdkeras.run(kdkeras.Recipe(dataset="digits"))["gain"]
+    """
+    return _run(recipe, ["teacher", *(["control"] if recipe.control else []), "student"])
+
+
+def train(recipe):
+    """Trains a teacher alone, as `run` does, and writes it with its results.
+
+    Args:
+        recipe: `kdkeras.Recipe`; only its teacher's settings are used.
+
+    Returns:
+        As `run`, with the teacher alone.
+
+    Raises:
+        ValueError: As `run`; or `teacher` is a file.
+    """
+    if recipe.teacher.endswith(".keras"):
+        raise ValueError(
+            "`teacher` must be an architecture to train. "
+            f"Received: teacher={recipe.teacher!r}, which is a file."
+        )
+    return _run(dataclasses.replace(recipe, export=False), ["teacher"])
+
+
+def _run(recipe, names):
+    started = time.monotonic()
+    with _precision_policy(recipe.precision_policy):
+        splits = load_data(recipe)
+        # Built before anything is trained, so that what does not fit is known at once.
+        built = stages.build(recipe, splits, names)
+        folder = workdir.claim(recipe)
+        files.write_text(folder / "labels.txt", "".join(f"{n}\n" for n in splits.class_names))
+        trainings = {name: stages.train(name, built, recipe, splits) for name in names}
+        exports = {}
+        images, labels = evaluation.collect(splits.test)
+        if recipe.export:
+            exports = export_student(built["student"], folder / "export", images)
+            files.write_text(
+                folder / "export" / "labels.txt", (folder / "labels.txt").read_text()
+            )
+        results = {
+            "format": workdir.FORMAT,
+            "models": _tested(built, trainings, images, labels),
+            "exports": exports,
+            "seconds": {name: trainings[name]["seconds"] for name in names},
+            "environment": workdir.environment(),
+            "recipe": recipe.to_dict(),
+        }
+    if {"control", "student"} <= set(names):
+        accuracy = {name: results["models"][name]["test"]["accuracy"] for name in names}
+        results["gain"] = accuracy["student"] - accuracy["control"]
+    results["seconds"]["all"] = round(time.monotonic() - started, 1)
+    return workdir.finish(folder, results)
+
+
+def load_data(recipe):
+    """The splits that a recipe asks for."""
+    return data.load(
+        recipe.dataset,
+        recipe.data_dir,
+        seed=recipe.seed,
+        image_size=recipe.image_size,
+        max_train=recipe.max_train,
+    )
+
+
+def _tested(built, trainings, images, labels):
+    """Size, training and test metrics of each model; the test split is touched here alone."""
+    teacher_logits = evaluation.logits_of(built["teacher"], images)
+    tested = {}
+    for name, model in built.items():
+        logits = teacher_logits if name == "teacher" else evaluation.logits_of(model, images)
+        like = None if name == "teacher" else teacher_logits
+        tested[name] = {
+            "name": model.name,
+            "parameters": model.count_params(),
+            "macs": models.macs(model),
+            "training": trainings[name],
+            "test": evaluation.scores(labels, logits, like),
+        }
+    return tested
+
+
+def export_student(student, folder, images, *, formats=("saved_model", "tflite")):
+    """Writes a student's SavedModel and `.tflite` file and compares each with it on `images`.
+
+    Args:
+        student: `keras.Model`.
+        folder: Where they go; its `saved_model` and `student.tflite` must not exist yet.
+        images: Array of images to compare on.
+        formats: Which to write.
+
+    Returns:
+        Dict by format: `path`, `bytes`, `agreement` (share of images with the student's top class)
+        and `largest_difference` (in probability).
+    """
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    logits = evaluation.logits_of(student, images)
+    written = {}
+    for kind in formats:
+        if kind == "saved_model":
+            path = export.saved_model(student, folder / "saved_model", images=images)
+        else:
+            path = export.tflite(student, folder / "student.tflite", images=images)
+        of_file = runtimes.load(path)(images)
+        difference = tf.nn.softmax(of_file) - tf.nn.softmax(logits)
+        agree = of_file.argmax(-1) == logits.argmax(-1)
+        parts = [path] if path.is_file() else [part for part in path.rglob("*") if part.is_file()]
+        written[kind] = {
+            "path": str(path),
+            "bytes": sum(part.stat().st_size for part in parts),
+            "agreement": float(agree.mean()),
+            "largest_difference": float(tf.reduce_max(tf.abs(difference))),
+        }
+    return written
+
+
+@contextlib.contextmanager
+def _precision_policy(name):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

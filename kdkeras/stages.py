@@ -1,0 +1,169 @@
+"""The models of a run, and the training of each: teacher, control, student."""
+
+import keras
+
+from kdkeras import (
+    augment,
+    data,
+    distiller,
+    files,
+    inputs,
+    models,
+    perturbations,
+    training,
+)
+
+# Small enough to be worth distilling on small images.
+MOBILENET_ALPHA = 0.35
+
+
+def build(recipe, splits, names):
+    """The untrained models of a run by stage; a teacher that is a file comes loaded.
+
+    Args:
+        recipe: `kdkeras.Recipe`.
+        splits: `kdkeras.data.Splits`.
+        names: Some of "teacher", "control", "student".
+
+    Returns:
+        Dict of `keras.Model`. The control and the student start from the same weights.
+
+    Raises:
+        ValueError: A model cannot be built or loaded, or does not fit the data or the other.
+    """
+    built = {}
+    for name in names:
+        role = "teacher" if name == "teacher" else "student"
+        architecture = getattr(recipe, role)
+        if architecture.endswith(".keras"):
+            built[name] = _load(architecture, role, splits)
+            continue
+        width = getattr(recipe, f"{role}_width")
+        if width is None and architecture == "mobilenet_v2":
+            width = MOBILENET_ALPHA
+        keras.utils.set_random_seed(recipe.seed)
+        built[name] = models.build(
+            architecture,
+            input_shape=splits.input_shape,
+            num_classes=splits.num_classes,
+            width=width,
+        )
+    if "student" in built:
+        inputs.check_models(built["student"], built["teacher"])
+    return built
+
+
+def _load(path, role, splits):
+    if role == "student":
+        raise ValueError(
+            "`student` must be an architecture, for it is trained from scratch. "
+            f"Received: student={path!r}"
+        )
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"`teacher` cannot be loaded from '{path}': {error}") from error
+    if models.final_softmax(model):
+        model = models.logits(model)
+    shape, classes = tuple(model.input_shape[1:]), model.output_shape[-1]
+    if shape != splits.input_shape or classes != splits.num_classes:
+        raise ValueError(
+            f"`teacher` must take images of shape {splits.input_shape} and give "
+            f"{splits.num_classes} classes, as the dataset {splits.name!r} has them. Received: "
+            f"'{path}' with input shape {shape} and {classes} classes."
+        )
+    return model
+
+
+def train(name, built, recipe, splits):
+    """Trains one model of `built`, in place, and writes it as `<name>.keras`.
+
+    A teacher that came from a file is not trained. With `recipe.resume`, a stage that is finished
+    is loaded, and one that is not goes on from its last whole epoch.
+
+    Args:
+        name: "teacher", "control" or "student".
+        built: Dict of models, as `build` gives it.
+        recipe: `kdkeras.Recipe`.
+        splits: `kdkeras.data.Splits`.
+
+    Returns:
+        The record of the training, as `kdkeras.training.fit` gives it.
+    """
+    path = recipe.directory / f"{name}.keras"
+    record_path = recipe.directory / "logs" / f"{name}.json"
+    if recipe.resume and path.exists() and record_path.exists():
+        built[name].set_weights(keras.models.load_model(path, compile=False).get_weights())
+        return files.read_json(record_path)
+    from_file = name == "teacher" and recipe.teacher.endswith(".keras")
+    if recipe.verbose:
+        print(f"\n{name}: {models.describe(built[name])}", flush=True)
+    if from_file:
+        record = {"loaded": recipe.teacher, "seconds": 0.0}
+    else:
+        record = _fit(name, built, recipe, splits)
+    with files.atomic_path(path) as temporary:
+        built[name].save(temporary)
+    record_path.parent.mkdir(exist_ok=True)
+    files.write_json(record_path, record)
+    return record
+
+
+def _fit(name, built, recipe, splits):
+    keras.utils.set_random_seed(recipe.seed)
+    epochs = recipe.epochs
+    if name == "teacher" and recipe.teacher_epochs is not None:
+        epochs = recipe.teacher_epochs
+    names = augmentations(recipe)
+    mixed = "mixup" in names.split(",")
+    noise = None
+    if recipe.perturbation == "gaussian" and name != "teacher":
+        noise = perturbations.Gaussian(stddev=recipe.noise_stddev, seed=recipe.seed)
+    # The control sees the same noise, in the pipeline, for it is a plain Keras model.
+    in_step = name == "student" and recipe.perturb_in == "step"
+
+    def batches(first_epoch=0):
+        made = data.batches(
+            splits.train,
+            recipe.batch_size,
+            seed=recipe.seed,
+            augment=augment.pipeline(names),
+            perturbation=None if in_step else noise,
+            one_hot=splits.num_classes if mixed else None,
+            first_epoch=first_epoch,
+        )
+        return made if name == "student" else made.map(lambda x, y: (x, y["label"]))
+
+    validation = splits.validation.batch(256)
+    if mixed:
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+        one_hot = keras.layers.CategoryEncoding(splits.num_classes, output_mode="one_hot")
+        validation = validation.map(lambda x, y: (x, one_hot(y)))
+    else:
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model = built[name]
+    if name == "student":
+        model = distiller.Distiller(
+            student=built["student"],
+            teacher=built["teacher"],
+            alpha=recipe.alpha,
+            temperature=recipe.temperature,
+            perturbation=noise if in_step else None,
+        )
+    steps = int(batches().cardinality())
+    model.compile(
+        training.optimizer(recipe, steps_per_epoch=steps, epochs=epochs),
+        loss=loss,
+        metrics=["accuracy"],
+    )
+    return training.fit(
+        model, batches, validation, recipe=recipe, stage=name, epochs=epochs
+    )
+
+
+def augmentations(recipe):
+    """The augmentations that a recipe asks for, as a comma list; `auto` resolved."""
+    if recipe.augment != "auto":
+        return recipe.augment
+    # A mirrored digit is another sign, or none.
+    return "crop" if recipe.dataset == "digits" else "crop,flip"

@@ -1,0 +1,64 @@
+"""Results as plain text that fits a terminal."""
+
+COLUMNS = (
+    ("accuracy", "accuracy", "{:.2%}"),
+    ("precision", "precision", "{:.2%}"),
+    ("recall", "recall", "{:.2%}"),
+    ("agreement", "agreement", "{:.2%}"),
+    ("kl", "KL to teacher", "{:.4f}"),
+)
+
+
+def aligned(rows):
+    """Rows of strings as lines: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def scores(tests):
+    """The metrics of several models, a row each.
+
+    Args:
+        tests: Dict from a row's name to metrics, as `kdkeras.evaluation.scores` gives them.
+
+    Returns:
+        A string of lines.
+    """
+    rows = [["", *(title for _, title, _ in COLUMNS)]]
+    for name, test in tests.items():
+        cells = [form.format(test[key]) if key in test else "-" for key, _, form in COLUMNS]
+        rows.append([name, *cells])
+    return aligned(rows)
+
+
+def results(found):
+    """What `kdkeras.run` found, as the text that ends a run."""
+    rows = [["", "model", "parameters", "MMAC", "best epoch", "train s"]]
+    for name, model in found["models"].items():
+        training = model["training"]
+        rows.append(
+            [
+                name,
+                model["name"],
+                f"{model['parameters']:,}",
+                f"{model['macs'] / 1e6:.1f}",
+                str(training.get("best_epoch", "-")),
+                f"{training['seconds']:.0f}",
+            ]
+        )
+    parts = [aligned(rows), "On the test split:"]
+    parts.append(scores({name: model["test"] for name, model in found["models"].items()}))
+    if "gain" in found:
+        parts.append(f"Gain of the student over the control: {100 * found['gain']:+.2f} points")
+    for made in found["exports"].values():
+        parts.append(
+            f"{made['path']}: {made['bytes']:,} bytes, agrees with student.keras on "
+            f"{made['agreement']:.2%} of the test images (largest difference in probability "
+            f"{made['largest_difference']:.1e})"
+        )
+    return "\n\n".join(parts[:3]) + "".join(f"\n{part}" for part in ["", *parts[3:]])

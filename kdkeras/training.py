@@ -1,0 +1,139 @@
+"""Trains one model of a run: optimizer, logs, and the best epoch by validation."""
+
+import csv
+import math
+import sys
+import time
+
+import keras
+
+from kdkeras import files
+
+
+def optimizer(recipe, *, steps_per_epoch, epochs):
+    """The optimizer of a recipe, its learning rate a schedule over the whole training.
+
+    Args:
+        recipe: `kdkeras.Recipe`.
+        steps_per_epoch, epochs: The length of the training.
+
+    Returns:
+        A `keras.optimizers.Optimizer`. Biases and BatchNorm's scales and shifts do not decay.
+    """
+    steps = max(1, steps_per_epoch * epochs)
+    warmup = min(round(recipe.warmup_epochs * steps_per_epoch), steps - 1)
+    rate = recipe.learning_rate
+    if recipe.schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0 if warmup else rate,
+            decay_steps=steps - warmup,
+            warmup_target=rate if warmup else None,
+            warmup_steps=warmup,
+        )
+    elif warmup:
+        rate = keras.optimizers.schedules.PolynomialDecay(0.0, warmup, end_learning_rate=rate)
+    if recipe.optimizer == "sgd":
+        made = keras.optimizers.SGD(
+            rate, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay or None
+        )
+    elif recipe.optimizer == "adamw":
+        made = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
+    else:
+        return keras.optimizers.Adam(rate)
+    made.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return made
+
+
+def fit(model, training, validation, *, recipe, stage, epochs):
+    """Fits a compiled model with progress, logs and backups, and leaves it at its best epoch.
+
+    The best epoch is the first of highest validation accuracy. Logs go to `logs/<stage>.csv` (and
+    `logs/tensorboard/<stage>`), backups to `backup/<stage>`.
+
+    Args:
+        model: Compiled `keras.Model` with the metric `accuracy`.
+        training: A function of the first epoch's number that gives the training batches.
+        validation: Validation batches.
+        recipe: `kdkeras.Recipe`.
+        stage: "teacher", "control" or "student".
+        epochs: Number of epochs.
+
+    Returns:
+        Dict: `epochs`, `best_epoch` (from 1), the logs of the `best` and the `last` epoch, `seconds`.
+    """
+    folder = recipe.directory
+    log = folder / "logs" / f"{stage}.csv"
+    best_weights = folder / "backup" / f"{stage}.best.weights.h5"
+    backup = folder / "backup" / stage
+    for parent in (log.parent, backup):
+        parent.mkdir(parents=True, exist_ok=True)
+    first_epoch = _epochs_done(backup)
+    earlier = _history(log)[:first_epoch] if first_epoch else []
+    _write_history(log, earlier)
+    # In this order: the log has an epoch's row before the backup says that the epoch is done.
+    callbacks = [
+        keras.callbacks.ModelCheckpoint(
+            best_weights,
+            monitor="val_accuracy",
+            mode="max",
+            save_best_only=True,
+            save_weights_only=True,
+            initial_value_threshold=max((row["val_accuracy"] for row in earlier), default=None),
+        ),
+        keras.callbacks.CSVLogger(str(log), append=bool(earlier)),
+        keras.callbacks.TerminateOnNaN(),
+        keras.callbacks.BackupAndRestore(str(backup), delete_checkpoint=False),
+    ]
+    if recipe.tensorboard:
+        callbacks.append(_tensorboard(folder / "logs" / "tensorboard" / stage))
+    started = time.monotonic()
+    history = model.fit(
+        training(first_epoch),
+        epochs=epochs,
+        validation_data=validation,
+        callbacks=callbacks,
+        shuffle=False,
+        verbose=(1 if sys.stdout.isatty() else 2) if recipe.verbose else 0,
+    )
+    seconds = time.monotonic() - started
+    for epoch, loss in zip(history.epoch, history.history.get("loss", []), strict=True):
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"The {stage}'s loss became {loss} in epoch {epoch + 1}: try a lower "
+                f"`learning_rate`. Received: learning_rate={recipe.learning_rate}"
+            )
+    rows = _history(log)
+    best = max(range(epochs), key=lambda epoch: (rows[epoch]["val_accuracy"], -epoch))
+    model.load_weights(best_weights)
+    return {
+        "epochs": epochs,
+        "best_epoch": best + 1,
+        "best": rows[best],
+        "last": rows[-1],
+        "seconds": round(seconds, 1),
+    }
+
+
+def _epochs_done(backup):
+    metadata = backup / "training_metadata.json"
+    return files.read_json(metadata)["epoch"] if metadata.exists() else 0
+
+
+def _history(log):
+    with open(log, newline="") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def _write_history(log, rows):
+    lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)] if rows else []
+    files.write_text(log, "".join(line + "\n" for line in lines))
+
+
+def _tensorboard(folder):
+    try:
+        import tensorboard  # noqa: F401
+    except ImportError as error:
+        raise ValueError(
+            "`tensorboard=True` needs the tensorboard package: pip install 'kdkeras[tensorboard]'."
+        ) from error
+    return keras.callbacks.TensorBoard(str(folder))

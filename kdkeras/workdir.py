@@ -1,0 +1,133 @@
+"""The work directory of a run: who may write into it, and the results that stand in it."""
+
+import pathlib
+import platform
+import shutil
+import subprocess
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import kdkeras
+from kdkeras import files, recipe
+
+FORMAT = 1
+# What a run writes, and all that `overwrite` removes.
+OWN = (
+    "recipe.json",
+    "results.json",
+    "labels.txt",
+    "teacher.keras",
+    "control.keras",
+    "student.keras",
+    "logs",
+    "backup",
+    "export",
+)
+
+
+def claim(settings):
+    """Makes the work directory of a recipe and writes `recipe.json` into it.
+
+    Args:
+        settings: `kdkeras.Recipe`.
+
+    Returns:
+        The folder, a `pathlib.Path`.
+
+    Raises:
+        ValueError: The folder is not empty and neither `overwrite` nor `resume` is set; or `resume`
+            is set and the folder holds a run with other settings, or a finished one.
+    """
+    folder = settings.directory
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"`workdir` must be a folder. Received: '{folder}', which is a file.")
+    if folder.exists() and any(folder.iterdir()):
+        if settings.resume:
+            _check_same(settings, folder)
+        elif settings.overwrite:
+            _clear(folder)
+        else:
+            raise ValueError(
+                f"`workdir` must be new or empty. Received: '{folder}', which holds files. Give "
+                "another `workdir`, or `overwrite` to replace a run's results in it, or `resume` to "
+                "go on with an unfinished run."
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_json(folder / "recipe.json", {"format": FORMAT, **settings.to_dict()})
+    return folder
+
+
+def _check_same(settings, folder):
+    stored = folder / "recipe.json"
+    if not stored.exists():
+        raise ValueError(
+            f"`resume` needs a run to go on with. Received: '{folder}', which has no recipe.json."
+        )
+    if (folder / "results.json").exists():
+        raise ValueError(
+            f"`resume` needs an unfinished run. Received: '{folder}', whose run is finished: its "
+            "results.json is there."
+        )
+    before = files.read_json(stored)
+    now = settings.to_dict()
+    differing = [
+        f"{name}: {before.get(name)!r} there, {now[name]!r} here"
+        for name in now
+        if name not in recipe.NOT_OF_THE_RESULT and before.get(name) != now[name]
+    ]
+    if differing:
+        raise ValueError(
+            f"`resume` must go on with the same settings. In '{folder}' differ: "
+            + "; ".join(differing)
+        )
+
+
+def _clear(folder):
+    foreign = sorted(path.name for path in folder.iterdir() if path.name not in OWN)
+    if foreign or not (folder / "recipe.json").exists():
+        raise ValueError(
+            f"`overwrite` only replaces a run's own files. Received: '{folder}', which holds "
+            f"{', '.join(foreign[:5]) or 'no recipe.json'}. Give another `workdir`."
+        )
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def finish(folder, results):
+    """Writes `results.json`, with the digest of every file it names, and removes the backups."""
+    shutil.rmtree(folder / "backup", ignore_errors=True)
+    written = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    results = {
+        **results,
+        "files": {str(path.relative_to(folder)): files.digest(path) for path in written},
+    }
+    files.write_json(folder / "results.json", results)
+    return results
+
+
+def environment():
+    """Versions, machine and source revision, for the record."""
+    return {
+        "kdkeras": kdkeras.__version__,
+        "git_revision": _git_revision(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "devices": [device.name for device in tf.config.list_physical_devices()],
+    }
+
+
+def _git_revision():
+    """The revision of the checkout that kdkeras runs from; None for an installed copy."""
+    package = pathlib.Path(__file__).parent
+    if not (package.parent / ".git").exists():
+        return None
+    command = ["git", "-C", str(package), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
