@@ -99,9 +99,10 @@ def export(settings, words):
             f"The student must give logits. Received: '{path}', which ends in softmax. Save "
             "kdkeras.models.logits(model) first."
         )
-    images = None
     if work:
         images, _ = evaluation.collect(runner.load_data(recipe.read(work / "recipe.json")).test)
+    else:
+        images = np.random.default_rng(0).random((64, *student.input_shape[1:]), "float32")
     if settings["overwrite"]:
         for old in (folder / "saved_model", folder / "student.tflite"):
             shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)

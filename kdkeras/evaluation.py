@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kdkeras import losses
+from kdkeras import losses, models, runtimes
 
 
 def collect(dataset):
@@ -77,6 +77,12 @@ def evaluate(model, dataset, teacher=None):
     >>> kdkeras.evaluate(student, splits.test, teacher=teacher)
     {'accuracy': 0.98, 'precision': 0.98, 'recall': 0.98, 'agreement': 0.99, 'kl': 0.03}
     """
+    for role, given in (("model", model), ("teacher", teacher)):
+        if isinstance(given, keras.Model) and models.final_softmax(given):
+            raise ValueError(
+                f"`{role}` must give logits. Received: model '{given.name}', which ends in softmax. "
+                f"Use kdkeras.models.logits({role})."
+            )
     images, labels = collect(dataset) if isinstance(dataset, tf.data.Dataset) else dataset
     teacher_logits = None if teacher is None else logits_of(teacher, images)
     return scores(labels, logits_of(model, images), teacher_logits)
@@ -84,6 +90,4 @@ def evaluate(model, dataset, teacher=None):
 
 def logits_of(model, images):
     """The logits of a `keras.Model`, or of any function of images, as a float32 array."""
-    if isinstance(model, keras.Model):
-        return np.asarray(model.predict(images, batch_size=256, verbose=0), "float32")
-    return model(images)
+    return runtimes.KerasModel(model)(images) if isinstance(model, keras.Model) else model(images)

@@ -150,7 +150,7 @@ def _prove(model, path, kind, images):
     of_file = run(images)
     if not np.isfinite(of_file).all():
         raise ValueError("The exported file gives NaN or infinite outputs; it was not kept.")
-    of_model = model.predict(images, batch_size=256, verbose=0)
+    of_model = runtimes.KerasModel(model)(images)
     softmax = keras.ops.softmax
     difference = float(np.abs(softmax(of_file) - softmax(of_model)).max())
     if difference > TOLERANCES[kind]:

@@ -44,6 +44,24 @@ def write_json(path, obj):
     write_text(path, text + "\n")
 
 
+def read_json(path):
+    """What `write_json` wrote to `path`.
+
+    Args:
+        path: A file.
+
+    Raises:
+        ValueError: It is not JSON.
+        OSError: It could not be read.
+    """
+    try:
+        return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise _explained(error, f"Could not read {path}", "Check the path.") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON, or is damaged: {error}") from error
+
+
 def digest(path):
     """The SHA-256 of a file's bytes, as 64 hexadecimal digits.
 
@@ -93,7 +111,9 @@ def atomic_path(path):
         _flush(temporary)
         _replace(temporary, path)
     except OSError as error:
-        advice = "Check that its folder exists, that you may write there, and that the disk has room."
+        advice = (
+            "Check that its folder exists, that you may write there, and that the disk has room."
+        )
         raise _explained(error, f"Could not write {path}", advice) from error
     finally:
         _remove(temporary)

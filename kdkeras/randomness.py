@@ -5,9 +5,13 @@ whether they are drawn eagerly, in a `tf.function` or in `tf.data`. They are bit
 kind of device; across devices the normals may differ in the last place.
 """
 
+import functools
 import math
 
+import numpy as np
 import tensorflow as tf
+
+from kdkeras import arguments
 
 # Weyl increment and mixing constants of splitmix64.
 GAMMA = 0x9E3779B97F4A7C15
@@ -18,6 +22,9 @@ WORD = 1 << 64
 # cosine of Eigen differ in the last place from the scalar ones that it uses for a remainder, and
 # which numbers are in the remainder would depend on the batch.
 LANES = 16
+
+# Steps of the table of Beta quantiles.
+QUANTILES = 4096
 
 
 def keys(seed, ids, views):
@@ -115,10 +122,46 @@ def normal(keys, shape, *, stream):
     return tf.reshape(numbers[:, :count], [-1, *shape])
 
 
+def symmetric_beta(keys, *, alpha, stream):
+    """Beta(alpha, alpha) numbers, one an example, by the inverse of the distribution function.
+
+    `lam = F^-1(u)`, interpolated linearly in a table of 4,097 quantiles (exact to within the
+    probability 1/4096 between two of them).
+
+    Args:
+        keys: int64 tensor of shape `(batch,)`, from `keys`.
+        alpha: Positive.
+        stream: Integer that separates this use of the keys from others.
+
+    Returns:
+        float32 tensor of shape `(batch,)`, in [0, 1].
+    """
+    table = tf.constant(_beta_quantiles(arguments.positive("alpha", alpha)))
+    place = uniform(keys, stream=stream) * QUANTILES
+    cell = tf.cast(place, tf.int32)
+    low, high = tf.gather(table, cell), tf.gather(table, cell + 1)
+    return low + (high - low) * (place - tf.cast(cell, tf.float32))
+
+
+@functools.cache
+def _beta_quantiles(alpha):
+    """Quantiles 0, 1/4096, ..., 1 of Beta(alpha, alpha), by bisection of its distribution."""
+    levels = np.linspace(0.0, 0.5, QUANTILES // 2 + 1)
+    low, high = np.zeros_like(levels), np.full_like(levels, 0.5)
+    with tf.init_scope(), tf.device("CPU:0"):
+        for _ in range(50):
+            middle = (low + high) / 2.0
+            below = tf.math.betainc(np.float64(alpha), np.float64(alpha), middle).numpy() < levels
+            low, high = np.where(below, middle, low), np.where(below, high, middle)
+    lower_half = (low + high) / 2.0
+    lower_half[0], lower_half[-1] = 0.0, 0.5
+    return np.concatenate([lower_half, 1.0 - lower_half[-2::-1]]).astype(np.float32)
+
+
 def _bits(keys, count, stream):
     """uint64 words of shape `(batch, count)`: word i of a row is `mix(row + g * (i + 1))`."""
     row = _mix(_word(keys) ^ _mix(_word(stream) + _constant(GAMMA)))
-    steps = _constant(GAMMA) * tf.range(1, count + 1, dtype=tf.uint64)
+    steps = _constant(GAMMA) * _word(tf.range(1, count + 1, dtype=tf.int64))
     return _mix(row[:, None] + steps)
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 import re
 
-from kdkeras import arguments
+from kdkeras import arguments, files
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("cosine", "constant")
@@ -160,6 +160,23 @@ class Recipe:
     def to_dict(self):
         """The settings as a dict that JSON can hold."""
         return dataclasses.asdict(self)
+
+
+def read(path):
+    """The `Recipe` that a run wrote to `recipe.json`.
+
+    Raises:
+        ValueError: The file is not there, or is not a recipe of this version's.
+    """
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise ValueError(f"A run's recipe.json is expected. Received: '{path}', which is not there.")
+    stored = files.read_json(path)
+    names = {field.name for field in dataclasses.fields(Recipe)}
+    unknown = sorted(set(stored) - names - {"format"})
+    if unknown:
+        raise ValueError(f"'{path}' has settings that this version does not know: {unknown}")
+    return Recipe(**{name: value for name, value in stored.items() if name in names})
 
 
 def _check_type(field, value):

@@ -8,7 +8,9 @@ import time
 import keras
 import tensorflow as tf
 
-from kdkeras import data, evaluation, export, files, models, runtimes, stages, workdir
+from kdkeras import arguments, data, evaluation, export, files, models, runtimes, stages, workdir
+
+FORMATS = ("saved_model", "tflite")
 
 
 def run(recipe):
@@ -116,39 +118,41 @@ def _tested(built, trainings, images, labels):
     return tested
 
 
-def export_student(student, folder, images, *, formats=("saved_model", "tflite")):
+def export_student(student, folder, images, *, precision="float32", formats=FORMATS):
     """Writes a student's SavedModel and `.tflite` file and compares each with it on `images`.
 
     Args:
         student: `keras.Model`.
         folder: Where they go; its `saved_model` and `student.tflite` must not exist yet.
         images: Array of images to compare on.
-        formats: Which to write.
+        precision: Of the `.tflite` file, as in `kdkeras.export.tflite`.
+        formats: Which to write: some of "saved_model" and "tflite".
 
     Returns:
-        Dict by format: `path`, `bytes`, `agreement` (share of images with the student's top class)
-        and `largest_difference` (in probability).
+        Dict by format: `path`, `bytes`, `images` (how many were compared), `agreement` (share of
+        them with the student's top class) and `largest_difference` (in probability).
     """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     logits = evaluation.logits_of(student, images)
-    written = {}
+    made = {}
     for kind in formats:
+        arguments.one_of("formats", kind, FORMATS)
         if kind == "saved_model":
-            path = export.saved_model(student, folder / "saved_model", images=images)
+            path = export.saved_model(student, folder / kind, images=images)
         else:
-            path = export.tflite(student, folder / "student.tflite", images=images)
+            path = export.tflite(student, folder / "student.tflite", precision, images=images)
         of_file = runtimes.load(path)(images)
         difference = tf.nn.softmax(of_file) - tf.nn.softmax(logits)
-        agree = of_file.argmax(-1) == logits.argmax(-1)
         parts = [path] if path.is_file() else [part for part in path.rglob("*") if part.is_file()]
-        written[kind] = {
+        made[kind] = {
             "path": str(path),
             "bytes": sum(part.stat().st_size for part in parts),
-            "agreement": float(agree.mean()),
+            "images": len(images),
+            "agreement": float((of_file.argmax(-1) == logits.argmax(-1)).mean()),
             "largest_difference": float(tf.reduce_max(tf.abs(difference))),
         }
-    return written
+    return made
 
 
 @contextlib.contextmanager

@@ -8,6 +8,8 @@ import tensorflow as tf
 
 from kdkeras import noise
 
+BATCH = 256
+
 
 def load(path):
     """A function from images to logits, for a `.keras` file, a SavedModel folder or a `.tflite` file.
@@ -50,9 +52,12 @@ class KerasModel:
     def __init__(self, model):
         self.model = model
         self.input_shape = tuple(model.input_shape[1:])
+        # Not `predict`, which sets off TensorFlow's warning of retracing where many models run.
+        spec = tf.TensorSpec((None, *self.input_shape), tf.float32)
+        self.run = tf.function(lambda x: model(x, training=False), input_signature=[spec])
 
     def __call__(self, images):
-        return np.asarray(self.model.predict(images, batch_size=256, verbose=0), "float32")
+        return _in_batches(self.run, images)
 
 
 class SavedModel:
@@ -65,11 +70,7 @@ class SavedModel:
         self.input_shape = tuple(image.shape[1:])
 
     def __call__(self, images):
-        parts = [
-            self.loaded.serve(tf.constant(images[start : start + 256], tf.float32)).numpy()
-            for start in range(0, len(images), 256)
-        ]
-        return np.concatenate(parts)
+        return _in_batches(self.loaded.serve, images)
 
 
 class LiteRT:
@@ -92,3 +93,9 @@ class LiteRT:
             self.interpreter.invoke()
             outputs.append(self.interpreter.get_tensor(self.output["index"])[0])
         return np.stack(outputs)
+
+
+def _in_batches(run, images):
+    batches = (images[start : start + BATCH] for start in range(0, len(images), BATCH))
+    outputs = [run(tf.constant(batch, tf.float32)) for batch in batches]
+    return np.concatenate([tf.cast(output, tf.float32).numpy() for output in outputs])

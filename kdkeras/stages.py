@@ -127,7 +127,7 @@ def _fit(name, built, recipe, splits):
             splits.train,
             recipe.batch_size,
             seed=recipe.seed,
-            augment=augment.pipeline(names),
+            augment=augment.pipeline(names, padding=max(1, round(splits.input_shape[0] / 8))),
             perturbation=None if in_step else noise,
             one_hot=splits.num_classes if mixed else None,
             first_epoch=first_epoch,

@@ -55,10 +55,23 @@ def results(found):
     parts.append(scores({name: model["test"] for name, model in found["models"].items()}))
     if "gain" in found:
         parts.append(f"Gain of the student over the control: {100 * found['gain']:+.2f} points")
-    for made in found["exports"].values():
-        parts.append(
-            f"{made['path']}: {made['bytes']:,} bytes, agrees with student.keras on "
-            f"{made['agreement']:.2%} of the test images (largest difference in probability "
-            f"{made['largest_difference']:.1e})"
-        )
-    return "\n\n".join(parts[:3]) + "".join(f"\n{part}" for part in ["", *parts[3:]])
+    if found["exports"]:
+        parts.append(exports(found["exports"]))
+    return "\n\n".join(parts)
+
+
+def exports(made):
+    """What was exported, a line a file.
+
+    Args:
+        made: Dict by format, as `kdkeras.runner.export_student` gives it.
+
+    Returns:
+        A string of lines.
+    """
+    return "\n".join(
+        f"{one['path']}: {one['bytes']:,} bytes; same class as the student on "
+        f"{one['agreement']:.2%} of {one['images']:,} images, probabilities within "
+        f"{one['largest_difference']:.0e}"
+        for one in made.values()
+    )

@@ -3,6 +3,17 @@
 from kdkeras.data.batching import batches
 from kdkeras.data.checks import check
 from kdkeras.data.examples import Examples, Streamed, arrays, with_ids
+from kdkeras.data.folders import read_picture
 from kdkeras.data.splits import Splits, load
 
-__all__ = ["Examples", "Splits", "Streamed", "arrays", "batches", "check", "load", "with_ids"]
+__all__ = [
+    "Examples",
+    "Splits",
+    "Streamed",
+    "arrays",
+    "batches",
+    "check",
+    "load",
+    "read_picture",
+    "with_ids",
+]

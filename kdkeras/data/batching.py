@@ -118,7 +118,9 @@ def _gathered_order(split, batch_size, seed, shuffle, drop_remainder):
     def order(epoch):
         index = tf.range(size)
         if shuffle:
-            index = tf.random.experimental.stateless_shuffle(index, _seeds(seed, epoch), alg="philox")
+            index = tf.random.experimental.stateless_shuffle(
+                index, _seeds(seed, epoch), alg="philox"
+            )
         positions = tf.data.Dataset.from_tensor_slices(index)
         return positions.batch(batch_size, drop_remainder=drop_remainder).map(
             lambda batch: (epoch, *(tf.gather(tensor, batch) for tensor in split.tensors)),
@@ -136,8 +138,8 @@ def _streamed_order(numbered, batch_size, seed, shuffle_buffer, drop_remainder):
         if shuffle_buffer:
             if not tf.executing_eagerly():
                 # In the graph of this function alone: without it, the program's global seed would
-                # change the order.
-                tf.random.set_seed(0)
+                # change the order. (tf.data does not take 0 beside a seed that is a tensor.)
+                tf.random.set_seed(1)
             dataset = dataset.shuffle(
                 shuffle_buffer, seed=_seeds(seed, epoch)[0], reshuffle_each_iteration=False
             )

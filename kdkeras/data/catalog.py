@@ -11,7 +11,7 @@ from kdkeras.data import pictures, sources
 
 
 def source(name, data_dir, image_size, download):
-    """A prepared tfds set as a `Source`. Images of one size keep it unless `image_size` is given."""
+    """A prepared tfds set as a `Source`; its images keep their size if `image_size` is None."""
     import tensorflow_datasets as tfds
 
     with _quiet():
@@ -49,10 +49,11 @@ def source(name, data_dir, image_size, download):
     def images(split, positions):
         wanted = np.zeros(positions[-1] + 1, bool)
         wanted[positions] = True
-        wanted = tf.constant(wanted)
         encoded = examples(split, {"image": tfds.decode.SkipDecoding()}).take(len(wanted))
-        chosen = encoded.enumerate().filter(lambda i, _: wanted[i])
-        return chosen.map(lambda _, e: decode(e), num_parallel_calls=tf.data.AUTOTUNE)
+        if not wanted.all():
+            wanted = tf.constant(wanted)
+            encoded = encoded.enumerate().filter(lambda i, _: wanted[i]).map(lambda _, e: e)
+        return encoded.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
 
     train, test = _own_splits(name, builder)
     train_labels = labels(train)
@@ -60,10 +61,9 @@ def source(name, data_dir, image_size, download):
     num_train = len(train_labels)
 
     def images_of_both(positions):
-        parts = (train, positions[positions < num_train]), (
-            test,
-            positions[positions >= num_train] - num_train,
-        )
+        of_train = positions[positions < num_train]
+        of_test = positions[positions >= num_train] - num_train
+        parts = ((train, of_train), (test, of_test))
         datasets = [images(split, part) for split, part in parts if len(part)]
         return datasets[0] if len(datasets) == 1 else datasets[0].concatenate(datasets[1])
 
@@ -95,8 +95,9 @@ def _builder(name, data_dir, download):
     )
     if not download:
         raise ValueError(
-            f"`name`: {name!r} is not prepared in {builder.data_dir_root}. Received: name={name!r}, "
-            f"data_dir={data_dir!r}, download=False. Pass download=True, {ways}."
+            f"`name`: {name!r} is not prepared in {builder.data_dir_root}. "
+            f"Received: name={name!r}, data_dir={data_dir!r}, download=False. "
+            f"Pass download=True, {ways}."
         )
     tfds.disable_progress_bar()
     try:
@@ -113,13 +114,15 @@ def _features(name, builder):
     """The `image` and `label` features, if they are what classification needs."""
     import tensorflow_datasets as tfds
 
-    features = builder.info.features
-    image = features["image"] if "image" in features else None
-    label = features["label"] if "label" in features else None
-    if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
+    features = dict(builder.info.features.items())
+    image = features.get("image")
+    label = features.get("label")
+    if not isinstance(image, tfds.features.Image) or not isinstance(
+        label, tfds.features.ClassLabel
+    ):
         raise ValueError(
             "`name` must be an image-classification set, with features `image` and `label`. "
-            f"Received: name={name!r}, which has {', '.join(features)}."
+            f"Received: name={name!r}, which has {', '.join(sorted(features))}."
         )
     if image.np_dtype != np.uint8:
         raise ValueError(

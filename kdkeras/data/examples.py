@@ -131,7 +131,7 @@ def arrays(split):
         split: Un-batched `tf.data.Dataset` of (image, label).
 
     Returns:
-        images: float32 array of shape `(n, height, width, channels)`, in [0, 1] for `load`'s splits.
+        images: float32 array `(n, height, width, channels)`; in [0, 1] for the splits of `load`.
         labels: Array of shape `(n, ...)`.
     """
     pairs = list(split.batch(1024).as_numpy_iterator())

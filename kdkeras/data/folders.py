@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from kdkeras.data import pictures, sources
+from kdkeras.data import examples, pictures, sources
 
 LAYOUT = "Give a folder with one sub-folder of pictures a class: PATH/cat/1.png, PATH/dog/1.png."
 
@@ -48,6 +48,25 @@ def source(path, image_size, memory_limit, verbose):
         num_train=None,
         images=sources.held(decoded) if keep else streamed,
     )
+
+
+def read_picture(path, image_size):
+    """One picture as the models take it: the centred square, float32 in [0, 1].
+
+    Args:
+        path: A PNG, JPEG, GIF, BMP or WebP file of any size.
+        image_size: Height and width of the result.
+
+    Returns:
+        Array `(image_size, image_size, 3)`.
+
+    Raises:
+        ValueError: The file cannot be read as a picture; the message names it.
+    """
+    image, fault = _decode(path, image_size)
+    if fault:
+        raise ValueError(f"{path} cannot be used as a picture: {fault}.")
+    return examples.scaled(tf.constant(image)).numpy()
 
 
 def _visible(folder, keep=lambda path: True):

@@ -31,6 +31,10 @@ def decode(contents):
 
 def rgb(image):
     """A picture of 1 to 4 channels (grey, grey + alpha, RGB, RGB + alpha) as uint8 RGB."""
+    if image.shape[-1] == 3:
+        return image
+    if image.shape[-1] == 1:
+        return tf.repeat(image, 3, axis=-1)
     height, width, channels = tf.unstack(tf.shape(image))
     has_alpha = tf.equal(channels % 2, 0)
     colours = tf.cast(image[..., : channels - tf.cast(has_alpha, tf.int32)], tf.float32)
@@ -96,7 +100,7 @@ def _jpeg_size(contents):
     position = 2
     while True:
         marker, length = struct.unpack_from(">HH", contents, position)
-        # Start-of-frame markers are FFC0 ... FFCF but for tables (C4), extensions (C8), coding (CC).
+        # Start-of-frame markers: all of FFC0 ... FFCF but tables, extensions and coding.
         if 0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC):
             height, width = struct.unpack_from(">HH", contents, position + 5)
             return width, height

@@ -56,7 +56,7 @@ def digits(image_size):
 def progress(count, verbose, after=2.0):
     """A function to call with the number of images done: a bar on stderr once it takes a while."""
     start = time.monotonic()
-    bar = keras.utils.Progbar(count, verbose=1, unit_name="image")
+    bar = keras.utils.Progbar(count, verbose=1, interval=0.5, unit_name="image")
     shown = False
 
     def update(done):

@@ -188,7 +188,9 @@ def _examples(source, ids, parts, verbose):
         done += len(batch)
         update(done)
     if done != len(needed):
-        raise ValueError(f"The set holds {done} of the {len(needed)} images it declares. Rebuild it.")
+        raise ValueError(
+            f"The set holds {done} of the {len(needed)} images it declares. Rebuild it."
+        )
     return tuple(
         examples.Examples(images[np.searchsorted(needed, part)], source.labels[part], ids[part])
         for part in parts

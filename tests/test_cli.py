@@ -1,0 +1,352 @@
+"""The command line: help, wrong use, and small runs of every command."""
+
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import kdkeras
+from kdkeras import cli, data, files, models, recipe
+
+# A run of seconds: the control, the noise, the mixed labels and the exports are all in it.
+TINY = (
+    *("--dataset=digits", "--max_train=100", "--epochs=1", "--batch_size=50", "--noverbose"),
+    *("--teacher=mlp", "--student=mlp", "--student_width=8", "--optimizer=adam"),
+    "--learning_rate=0.001",
+)
+
+
+def run(capsys, *words):
+    status = cli.main(list(words))
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+# -- help and wrong use --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["help"]])
+def test_overview(capsys, words):
+    status, out, err = run(capsys, *words)
+    assert (status, err) == (0, "")
+    for command in cli.COMMANDS:
+        assert f"  {command} " in out
+
+
+@pytest.mark.parametrize("command", sorted(cli.COMMANDS))
+def test_help_of_each_command(capsys, command):
+    status, out, err = run(capsys, command, "--help")
+    assert (status, err) == (0, "")
+    assert f"Example:\n  kdkeras {command} " in out
+    assert "Flags" in out
+    assert max(map(len, out.splitlines())) <= 110
+    if command == "distill":
+        assert "--temperature (default: 4.0)" in out
+        assert "--precision_policy (default: float32)" in out
+
+
+def test_the_worked_examples_parse():
+    for command, (_, example) in cli.COMMANDS.items():
+        words = example.split()
+        assert words[:2] == ["kdkeras", command]
+        values = cli._define(command)
+        values([command, *words[2:]])
+
+
+def test_version(capsys):
+    assert run(capsys, "--version") == (0, f"{kdkeras.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["distil"], "`command` must be one of .*Did you mean 'distill'"),
+        (["distill", "--temprature=4"], "Unknown command line flag 'temprature'.*temperature"),
+        (["distill", "--temperature=warm"], "temperature=warm"),
+        (["distill", "--temperature=0"], "`temperature` must be positive"),
+        (["distill", "--alpha=2"], r"`alpha` must be a number in \[0, 1\]"),
+        (["distill", "--optimizer=adamm"], "Did you mean 'adam'"),
+        (["distill", "digits"], "Flags are written --name=value. Received: digits"),
+        (["train", "--student=mlp"], "Unknown command line flag 'student'"),
+        (["distill", "--overwrite", "--resume"], "not both"),
+        (["distill", "--flagfile=/nowhere/flags"], "/nowhere/flags"),
+    ],
+)
+def test_wrong_use(capsys, words, message):
+    status, out, err = run(capsys, *words)
+    assert status == 2
+    assert out == ""
+    import re
+
+    assert re.search(message, err), err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--dataset=digit"], "digits"),
+        (["--dataset=folder:/nowhere"], "/nowhere"),
+        (["--teacher=resnt20"], "Did you mean 'resnet20'"),
+        (["--teacher=/nowhere.keras"], "`teacher` cannot be loaded from '/nowhere.keras'"),
+        (["--batch_size=5000"], "`batch_size` must be at most .* Received: batch_size=5000"),
+        (["--augment=crop,flop"], "Did you mean 'flip'"),
+        (["--student=a.keras"], "`student` must be an architecture"),
+    ],
+)
+def test_what_does_not_fit_is_said_before_training(capsys, tmp_path, words, message):
+    work = tmp_path / "work"
+    status, _, err = run(capsys, "distill", *TINY, f"--workdir={work}", *words)
+    assert status == 1
+    assert message.split(".*")[0].strip("`") in err
+    assert "Traceback" not in err
+    assert not work.exists()
+
+
+def test_a_set_that_is_not_there(capsys, tmp_path):
+    words = ["--dataset=mnist", f"--data_dir={tmp_path}", f"--workdir={tmp_path / 'w'}"]
+    status, _, err = run(capsys, "distill", *TINY, *words)
+    assert status == 1
+    assert "not prepared" in err
+    assert "data_dir" in err
+    assert "folder:PATH" in err
+
+
+# -- one small run, and what can be done with it ---------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    assert cli.main(["distill", *TINY, f"--workdir={folder}"]) == 0
+    return folder
+
+
+def test_everything_is_written(work):
+    assert {path.name for path in work.iterdir()} == {
+        *("recipe.json", "results.json", "labels.txt", "logs", "export"),
+        *("teacher.keras", "control.keras", "student.keras"),
+    }
+    assert (work / "labels.txt").read_text().split() == list("0123456789")
+    results = json.loads((work / "results.json").read_text())
+    for name, model in results["models"].items():
+        assert set(model["training"]) >= {"best_epoch", "best", "last", "seconds"}
+        assert 0 <= model["test"]["accuracy"] <= 1
+        assert (work / "logs" / f"{name}.csv").exists()
+    accuracy = {name: model["test"]["accuracy"] for name, model in results["models"].items()}
+    assert results["gain"] == pytest.approx(accuracy["student"] - accuracy["control"])
+    assert set(results["environment"]) >= {"tensorflow", "keras", "python", "git_revision"}
+    assert results["seconds"]["all"] > 0
+    assert results["files"]["student.keras"] == files.digest(work / "student.keras")
+    assert results["exports"]["tflite"]["agreement"] == 1.0
+    assert recipe.read(work / "recipe.json").temperature == 4.0
+
+
+def test_written_models_give_the_written_figures(work):
+    results = json.loads((work / "results.json").read_text())
+    splits = data.load("digits")
+    teacher = keras.models.load_model(work / "teacher.keras")
+    student = keras.models.load_model(work / "student.keras")
+    found = kdkeras.evaluate(student, splits.test, teacher=teacher)
+    assert found == pytest.approx(results["models"]["student"]["test"], rel=1e-5)
+    assert kdkeras.evaluate(teacher, splits.test) == results["models"]["teacher"]["test"]
+
+
+def test_control_and_student_started_alike_and_learned_differently(work):
+    control = keras.models.load_model(work / "control.keras").get_weights()
+    student = keras.models.load_model(work / "student.keras").get_weights()
+    difference = max(np.abs(c - s).max() for c, s in zip(control, student, strict=True))
+    assert 0 < difference < 0.1  # two steps of Adam at 0.001 from one start
+
+
+def test_evaluate(capsys, work):
+    models_ = [work / "student.keras", work / "export/student.tflite", work / "export/saved_model"]
+    words = [*map(str, models_), f"--teacher={work / 'teacher.keras'}"]
+    status, out, _ = run(capsys, "evaluate", *words)
+    assert status == 0
+    accuracy = json.loads((work / "results.json").read_text())["models"]["student"]["test"]
+    assert out.count(f"{accuracy['accuracy']:.2%}") >= 3
+    assert "359 test images of digits" in out
+
+
+def test_predict(capsys, work, tmp_path):
+    splits = data.load("digits")
+    image, _ = next(iter(splits.test))
+    picture = tmp_path / "digit.png"
+    picture.write_bytes(tf.io.encode_png(tf.cast(image * 255, tf.uint8)).numpy())
+    said = []
+    for model in ("student.keras", "export/student.tflite"):
+        status, out, _ = run(capsys, "predict", str(picture), f"--model={work / model}")
+        assert status == 0
+        said.append(out)
+    assert said[0] == said[1]
+    student = keras.models.load_model(work / "student.keras")
+    probabilities = np.asarray(keras.ops.softmax(student(image[None])))[0]
+    best = int(np.argmax(probabilities))
+    assert f"digit.png: {best} {probabilities[best]:.1%}, " in said[0]
+
+
+def test_export(capsys, work, tmp_path):
+    words = [f"--model={work / 'student.keras'}", f"--output={tmp_path / 'out'}"]
+    status, out, _ = run(capsys, "export", *words, "--precision=float16")
+    assert status == 0
+    assert "same class as the student on 100.00% of 64 images" in out
+    assert (tmp_path / "out" / "labels.txt").exists()
+    status, _, err = run(capsys, "export", *words)
+    assert status == 1
+    assert "must not exist yet" in err
+    status, out, _ = run(capsys, "export", *words, "--overwrite", "--formats=tflite")
+    assert status == 0
+    assert (tmp_path / "out" / "saved_model").exists()
+    status, _, err = run(capsys, "export", *words, "--formats=tflight", "--overwrite")
+    assert status == 1
+    assert "Did you mean 'tflite'" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["evaluate"], "Name the model files"),
+        (["evaluate", "/nowhere.keras"], "'/nowhere.keras', which does not exist"),
+        (["predict", "a.png"], "`--model` must name a model file"),
+        (["predict", "--model=m.keras"], "Name the pictures"),
+        (["export"], "Give `--workdir`, or both"),
+        (["export", "--workdir=/nowhere"], "does not exist"),
+    ],
+)
+def test_wrong_use_of_the_other_commands(capsys, words, message):
+    status, _, err = run(capsys, *words)
+    assert status == 1
+    assert message in err
+
+
+def test_predict_names_bad_files(capsys, work, tmp_path):
+    (tmp_path / "notes.png").write_text("not a picture")
+    words = [str(tmp_path / "notes.png"), f"--model={work / 'student.keras'}"]
+    status, _, err = run(capsys, "predict", *words)
+    assert status == 1
+    assert "notes.png cannot be used as a picture" in err
+
+
+# -- a work directory that is taken --------------------------------------------------------------
+
+
+def test_results_are_never_replaced_unasked(capsys, work):
+    before = files.digest(work / "results.json")
+    status, _, err = run(capsys, "distill", *TINY, f"--workdir={work}")
+    assert status == 1
+    assert "`overwrite`" in err
+    assert "`resume`" in err
+    status, _, err = run(capsys, "distill", *TINY, f"--workdir={work}", "--resume")
+    assert status == 1
+    assert "is finished" in err
+    assert files.digest(work / "results.json") == before
+
+
+def test_overwrite_spares_what_is_not_a_runs(capsys, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    status, _, err = run(capsys, "distill", *TINY, f"--workdir={tmp_path}", "--overwrite")
+    assert status == 1
+    assert "thesis.txt" in err
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_overwrite_and_resume(capsys, tmp_path, monkeypatch):
+    from kdkeras import training
+
+    words = ["distill", *TINY, f"--workdir={tmp_path / 'w'}", "--epochs=3", "--noexport"]
+    assert cli.main(words) == 0
+    whole = json.loads((tmp_path / "w" / "results.json").read_text())
+    weights = keras.models.load_model(tmp_path / "w" / "student.keras").get_weights()
+
+    class Interrupt(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2 and self.model.name == "distiller":
+                raise KeyboardInterrupt
+
+    def interrupted(model, *arguments, **options):
+        fit = model.fit
+
+        def with_interrupt(*a, callbacks, **o):
+            return fit(*a, callbacks=[*callbacks, Interrupt()], **o)
+
+        model.fit = with_interrupt
+        return original(model, *arguments, **options)
+
+    original = training.fit
+    monkeypatch.setattr(training, "fit", interrupted)
+    status, _, err = run(capsys, *words, "--overwrite")
+    assert status == 130
+    assert "--resume goes on" in err
+    monkeypatch.setattr(training, "fit", original)
+    status, _, err = run(capsys, *words, "--resume", "--temperature=2")
+    assert status == 1
+    assert "temperature: 4.0 there, 2.0 here" in err
+    assert cli.main([*words, "--resume"]) == 0
+    resumed = json.loads((tmp_path / "w" / "results.json").read_text())
+    for name in ("teacher", "control", "student"):
+        assert resumed["models"][name]["test"] == pytest.approx(whole["models"][name]["test"])
+    again = keras.models.load_model(tmp_path / "w" / "student.keras").get_weights()
+    for now, then in zip(again, weights, strict=True):
+        np.testing.assert_allclose(now, then, atol=1e-6)
+
+
+# -- other settings ------------------------------------------------------------------------------
+
+
+def test_train_then_distil_from_its_file(capsys, tmp_path):
+    flags = [word for word in TINY if "student" not in word]
+    status, out, _ = run(capsys, "train", *flags, f"--workdir={tmp_path / 't'}")
+    assert status == 0
+    assert "teacher" in out
+    assert not (tmp_path / "t" / "student.keras").exists()
+    teacher = tmp_path / "t" / "teacher.keras"
+    settings = tmp_path / "settings.txt"
+    settings.write_text("--nocontrol\n--noexport\n--perturbation=gaussian\n--noise_stddev=0.2\n")
+    words = [*TINY, f"--teacher={teacher}", f"--workdir={tmp_path / 'd'}", f"--flagfile={settings}"]
+    for place in ("step", "pipeline"):
+        status, out, _ = run(capsys, "distill", *words, f"--perturb_in={place}", "--overwrite")
+        assert status == 0
+    results = json.loads((tmp_path / "d" / "results.json").read_text())
+    assert set(results["models"]) == {"teacher", "student"}
+    assert "gain" not in results
+    assert results["models"]["teacher"]["training"]["loaded"] == str(teacher)
+    of_file = keras.models.load_model(teacher)
+    kept = keras.models.load_model(tmp_path / "d" / "teacher.keras")
+    for ours, theirs in zip(kept.get_weights(), of_file.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_and_mixup(capsys, tmp_path, policy):
+    words = [f"--precision_policy={policy}", "--augment=crop,mixup", "--optimizer=adamw"]
+    words += [f"--workdir={tmp_path / 'w'}", "--nocontrol", "--schedule=constant"]
+    status, out, err = run(capsys, "distill", *TINY, *words)
+    assert status == 0, err
+    assert "student.tflite" in out
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_a_teacher_of_other_classes_or_images(capsys, tmp_path):
+    models.mlp(input_shape=(16, 16, 3), num_classes=7).save(tmp_path / "t.keras")
+    words = [f"--teacher={tmp_path / 't.keras'}", f"--workdir={tmp_path / 'w'}"]
+    status, _, err = run(capsys, "distill", *TINY, *words)
+    assert status == 1
+    assert "`teacher` must take images of shape (16, 16, 3) and give 10 classes" in err
+
+
+def test_no_chatter_from_tensorflow(tmp_path):
+    """In a process of its own: what a terminal would show."""
+    environment = {**os.environ, "PYTHONWARNINGS": "default"}
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
+    command = [sys.executable, "-m", "kdkeras", "distill", *TINY, f"--workdir={tmp_path / 'w'}"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    for line in (done.stderr + done.stdout).splitlines():
+        for noise in ("oneDNN", "absl", "tensorflow:", "I0000", "W0000", "E0000", "INFO:", "cuda"):
+            assert noise not in line

@@ -1,0 +1,112 @@
+"""Atomic writes: all of the new contents, or the old ones."""
+
+import hashlib
+import json
+import os
+
+import keras
+import numpy as np
+import pytest
+
+from kdkeras import files
+
+
+def test_write_text_replaces_and_leaves_no_other_file(tmp_path):
+    path = tmp_path / "note.txt"
+    files.write_text(path, "first\n")
+    files.write_text(path, "zweite Zeile: äöü\n")
+    assert path.read_bytes() == "zweite Zeile: äöü\n".encode()
+    assert os.listdir(tmp_path) == ["note.txt"]
+
+
+def test_write_json_keeps_order_and_indents(tmp_path):
+    path = tmp_path / "results.json"
+    files.write_json(path, {"z": 1, "a": [0.5, None, "ü"]})
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith('{\n  "z": 1,\n  "a": [')
+    assert text.endswith("}\n")
+    assert json.loads(text) == {"z": 1, "a": [0.5, None, "ü"]}
+    assert files.read_json(path) == {"z": 1, "a": [0.5, None, "ü"]}
+    path.write_text("{")
+    with pytest.raises(ValueError, match="results.json is not JSON"):
+        files.read_json(path)
+    with pytest.raises(FileNotFoundError, match="Could not read .*absent"):
+        files.read_json(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), np.zeros(2), {1, 2}])
+def test_write_json_refuses_and_keeps_the_old_file(tmp_path, value):
+    path = tmp_path / "results.json"
+    files.write_json(path, {"old": 1})
+    with pytest.raises(ValueError, match="plain JSON.*results.json"):
+        files.write_json(path, {"x": value})
+    assert json.loads(path.read_text()) == {"old": 1}
+    assert os.listdir(tmp_path) == ["results.json"]
+
+
+def test_digest(tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(b"abc")
+    assert files.digest(path) == hashlib.sha256(b"abc").hexdigest()
+    with pytest.raises(FileNotFoundError, match="Could not read .*absent.*Check the path"):
+        files.digest(tmp_path / "absent")
+
+
+def test_atomic_path_keeps_suffixes_and_saves_models(tmp_path):
+    path = tmp_path / "student.keras"
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    with files.atomic_path(path) as temporary:
+        assert temporary.parent == tmp_path
+        assert temporary.name.startswith(".student.tmp-")
+        assert temporary.suffix == ".keras"
+        assert not path.exists()
+        model.save(temporary)
+    x = np.arange(6.0).reshape(2, 3)
+    np.testing.assert_array_equal(keras.models.load_model(path)(x), model(x))
+    with files.atomic_path(tmp_path / "student.weights.h5") as temporary:
+        assert temporary.name.endswith(".weights.h5")
+        model.save_weights(temporary)
+    assert sorted(os.listdir(tmp_path)) == ["student.keras", "student.weights.h5"]
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_failure_removes_the_temporary_and_keeps_the_old(tmp_path, folder):
+    path = tmp_path / "x.txt"
+    path.write_text("old")
+
+    def fail():
+        with files.atomic_path(path) as temporary:
+            if folder:
+                temporary.mkdir()
+                (temporary / "part").write_text("half")
+            else:
+                temporary.write_text("half")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["x.txt"]
+
+
+def test_atomic_path_replaces_a_folder(tmp_path):
+    path = tmp_path / "saved"
+    for content in ("one", "two"):
+        with files.atomic_path(path) as temporary:
+            temporary.mkdir()
+            (temporary / content).write_text(content)
+    assert os.listdir(path) == ["two"]
+    assert os.listdir(tmp_path) == ["saved"]
+    with pytest.raises(IsADirectoryError, match="is a folder, and the new contents are a file"):
+        files.write_text(path, "text")
+    assert os.listdir(path) == ["two"]
+
+
+def test_errors_name_the_file_and_say_what_to_do(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"Could not write .*absent/a.txt.*Check that"):
+        files.write_text(tmp_path / "absent" / "a.txt", "text")
+    with (
+        pytest.raises(FileNotFoundError, match="Could not write .*nothing was written"),
+        files.atomic_path(tmp_path / "a.txt"),
+    ):
+        pass
