@@ -81,7 +81,11 @@ def _run(command, settings, words):
     # Read once, when TensorFlow is loaded; and some of its chatter is written before it is read.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with noise.hushed():
+        import tensorflow as tf
+
         from kdkeras import commands
+    # Three models trained in a row look to it like one that is traced again and again.
+    tf.get_logger().setLevel("ERROR")
     if command in ("distill", "train"):
         return commands.train(command, settings)
     return {
@@ -150,7 +154,9 @@ def _overview():
 def _help(command, values):
     summary, example = COMMANDS[command]
     usage = f"kdkeras {command} {POSITIONAL.get(command, '')}".rstrip()
-    lines = [summary, "", f"Usage: {usage} [--flag=value ...]", "", "Example:", f"  {example}"]
+    wrapped = textwrap.wrap(example, 74, break_long_words=False, break_on_hyphens=False)
+    lines = [summary, "", f"Usage: {usage} [--flag=value ...]", "", "Example:"]
+    lines.append("  " + " \\\n      ".join(wrapped))
     lines += ["", "Flags (--flagfile=FILE reads them from a file, one a line; --noNAME is false):"]
     for name in values:
         flag = values[name]

@@ -1,7 +1,6 @@
 """What the command line's commands do, once their flags are read."""
 
 import pathlib
-import shutil
 
 import keras
 import numpy as np
@@ -103,11 +102,13 @@ def export(settings, words):
         images, _ = evaluation.collect(runner.load_data(recipe.read(work / "recipe.json")).test)
     else:
         images = np.random.default_rng(0).random((64, *student.input_shape[1:]), "float32")
-    if settings["overwrite"]:
-        for old in (folder / "saved_model", folder / "student.tflite"):
-            shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
     made = runner.export_student(
-        student, folder, images, precision=settings["precision"], formats=formats
+        student,
+        folder,
+        images,
+        precision=settings["precision"],
+        formats=formats,
+        overwrite=settings["overwrite"],
     )
     labels = path.parent / "labels.txt"
     if labels.exists():

@@ -16,7 +16,7 @@ PRECISIONS = ("float32", "float16", "dynamic")
 TOLERANCES = {"saved_model": 1e-5, "float32": 1e-5, "float16": 1e-2, "dynamic": 0.1}
 
 
-def saved_model(student, path, *, images=None):
+def saved_model(student, path, *, images=None, overwrite=False):
     """Writes a student as a SavedModel with the endpoint `serve`, and compares what was written.
 
     The file holds a float32 clone of the student, run with `training=False`: images in [0, 1] in,
@@ -26,6 +26,7 @@ def saved_model(student, path, *, images=None):
         student: `keras.Model` with one input of known shape, whatever its precision policy.
         path: The folder to write. It appears at once and whole, or not at all.
         images: Optional array of images to compare on; random ones unless given.
+        overwrite: Whether to replace what is at `path`; if the export fails, it stays.
 
     Returns:
         The path, a `pathlib.Path`.
@@ -38,7 +39,7 @@ def saved_model(student, path, *, images=None):
 
     >>> kdkeras.export.saved_model(distiller.student, "export/saved_model")
     """
-    path = _new_path(path)
+    path = _free(path, overwrite)
     clone = float32_clone(student)
     with files.atomic_path(path) as temporary:
         _archive(clone, temporary, batch_size=None)
@@ -46,7 +47,7 @@ def saved_model(student, path, *, images=None):
     return path
 
 
-def tflite(student, path, precision="float32", *, images=None):
+def tflite(student, path, precision="float32", *, images=None, overwrite=False):
     """Writes a student as a `.tflite` file, runs it, and compares its outputs with the student's.
 
     Built-in operators only, batch size 1: one float32 image in [0, 1] in, logits out.
@@ -57,6 +58,7 @@ def tflite(student, path, precision="float32", *, images=None):
         precision: "float32"; "float16" (weights stored in half the size); "dynamic" (weights in 8
             bits, a quarter of the size).
         images: Optional array of images to compare on; random ones unless given.
+        overwrite: Whether to replace what is at `path`; if the export fails, it stays.
 
     Returns:
         The path, a `pathlib.Path`.
@@ -71,7 +73,7 @@ def tflite(student, path, precision="float32", *, images=None):
     >>> kdkeras.export.tflite(distiller.student, "export/student.tflite")
     """
     arguments.one_of("precision", precision, PRECISIONS)
-    path = _new_path(path, suffix=".tflite")
+    path = _free(path, overwrite, suffix=".tflite")
     clone = float32_clone(student)
     with files.atomic_path(path) as temporary, tempfile.TemporaryDirectory() as folder:
         _archive(clone, folder, batch_size=1)
@@ -105,12 +107,14 @@ def _in_float32(config):
     return config
 
 
-def _new_path(path, suffix=""):
+def _free(path, overwrite, suffix=""):
     path = pathlib.Path(path)
     if path.suffix != suffix and suffix:
         raise ValueError(f"`path` must end in {suffix}. Received: '{path}'")
-    if path.exists():
-        raise ValueError(f"`path` must not exist yet. Received: '{path}', which does.")
+    if path.exists() and not overwrite:
+        raise ValueError(
+            f"`path` must not exist yet unless `overwrite` is set. Received: '{path}', which does."
+        )
     return path
 
 

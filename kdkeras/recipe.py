@@ -89,14 +89,16 @@ class Recipe:
     )
 
     # Training
-    epochs: int = _setting(20, "epochs of the student, and of the control")
-    teacher_epochs: int | None = _setting(
-        None, "epochs of a teacher trained here; as --epochs unless given", teacher=True
+    epochs: int = _setting(
+        12, "epochs of each training; of the teacher too, unless --teacher_epochs", teacher=True
     )
-    batch_size: int = _setting(64, "examples a step", teacher=True)
+    teacher_epochs: int | None = _setting(
+        None, "epochs of a teacher that is trained here", teacher=True
+    )
+    batch_size: int = _setting(32, "examples a step", teacher=True)
     optimizer: str = _setting("sgd", "sgd (momentum 0.9), adam or adamw", teacher=True)
     learning_rate: float = _setting(
-        0.05, "peak learning rate; try 0.001 with adam and adamw", teacher=True
+        0.1, "peak learning rate; try 0.003 with adam and adamw", teacher=True
     )
     weight_decay: float = _setting(
         5e-4, "decoupled weight decay of kernels, for sgd and adamw", teacher=True

@@ -65,13 +65,17 @@ def _run(recipe, names):
         splits = load_data(recipe)
         # Built before anything is trained, so that what does not fit is known at once.
         built = stages.build(recipe, splits, names)
+        for name in names:
+            stages.batches(name, recipe, splits)
         folder = workdir.claim(recipe)
         files.write_text(folder / "labels.txt", "".join(f"{n}\n" for n in splits.class_names))
         trainings = {name: stages.train(name, built, recipe, splits) for name in names}
         exports = {}
         images, labels = evaluation.collect(splits.test)
         if recipe.export:
-            exports = export_student(built["student"], folder / "export", images)
+            exports = export_student(
+                built["student"], folder / "export", images, overwrite=recipe.resume
+            )
             files.write_text(
                 folder / "export" / "labels.txt", (folder / "labels.txt").read_text()
             )
@@ -118,15 +122,18 @@ def _tested(built, trainings, images, labels):
     return tested
 
 
-def export_student(student, folder, images, *, precision="float32", formats=FORMATS):
+def export_student(
+    student, folder, images, *, precision="float32", formats=FORMATS, overwrite=False
+):
     """Writes a student's SavedModel and `.tflite` file and compares each with it on `images`.
 
     Args:
         student: `keras.Model`.
-        folder: Where they go; its `saved_model` and `student.tflite` must not exist yet.
+        folder: Where they go, as `saved_model` and `student.tflite`.
         images: Array of images to compare on.
         precision: Of the `.tflite` file, as in `kdkeras.export.tflite`.
         formats: Which to write: some of "saved_model" and "tflite".
+        overwrite: Whether to replace what is there.
 
     Returns:
         Dict by format: `path`, `bytes`, `images` (how many were compared), `agreement` (share of
@@ -135,13 +142,14 @@ def export_student(student, folder, images, *, precision="float32", formats=FORM
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     logits = evaluation.logits_of(student, images)
+    options = {"images": images, "overwrite": overwrite}
     made = {}
     for kind in formats:
         arguments.one_of("formats", kind, FORMATS)
         if kind == "saved_model":
-            path = export.saved_model(student, folder / kind, images=images)
+            path = export.saved_model(student, folder / kind, **options)
         else:
-            path = export.tflite(student, folder / "student.tflite", precision, images=images)
+            path = export.tflite(student, folder / "student.tflite", precision, **options)
         of_file = runtimes.load(path)(images)
         difference = tf.nn.softmax(of_file) - tf.nn.softmax(logits)
         parts = [path] if path.is_file() else [part for part in path.rglob("*") if part.is_file()]

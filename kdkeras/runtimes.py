@@ -52,12 +52,11 @@ class KerasModel:
     def __init__(self, model):
         self.model = model
         self.input_shape = tuple(model.input_shape[1:])
-        # Not `predict`, which sets off TensorFlow's warning of retracing where many models run.
-        spec = tf.TensorSpec((None, *self.input_shape), tf.float32)
-        self.run = tf.function(lambda x: model(x, training=False), input_signature=[spec])
 
     def __call__(self, images):
-        return _in_batches(self.run, images)
+        # Called, not `predict`ed: tracing takes longer than a test split, and TensorFlow warns of it
+        # where many models are run.
+        return _in_batches(lambda batch: self.model(batch, training=False), images)
 
 
 class SavedModel:

@@ -41,6 +41,8 @@ def build(recipe, splits, names):
         width = getattr(recipe, f"{role}_width")
         if width is None and architecture == "mobilenet_v2":
             width = MOBILENET_ALPHA
+        if width is not None and width == int(width):
+            width = int(width)  # a number of units, for architectures that count them
         keras.utils.set_random_seed(recipe.seed)
         built[name] = models.build(
             architecture,
@@ -109,33 +111,68 @@ def train(name, built, recipe, splits):
     return record
 
 
+def batches(name, recipe, splits, *, first_epoch=0):
+    """The training batches of a stage: pairs for plain models, enriched labels for the student.
+
+    Args:
+        name: "teacher", "control" or "student".
+        recipe: `kdkeras.Recipe`.
+        splits: `kdkeras.data.Splits`.
+        first_epoch: Where to start, for a training that goes on.
+
+    Returns:
+        `tf.data.Dataset`, as `kdkeras.data.batches` gives it.
+
+    Raises:
+        ValueError: The batch size or the augmentation does not fit the data.
+    """
+    names = augmentations(recipe)
+    # The control sees the student's noise, in the pipeline, for it is a plain Keras model.
+    in_pipeline = name == "control" or recipe.perturb_in == "pipeline"
+    made = data.batches(
+        splits.train,
+        recipe.batch_size,
+        seed=recipe.seed,
+        augment=augment.pipeline(names, padding=_padding(recipe, splits)),
+        perturbation=noise(recipe) if in_pipeline and name != "teacher" else None,
+        one_hot=splits.num_classes if _mixes(recipe) else None,
+        first_epoch=first_epoch,
+    )
+    return made if name == "student" else made.map(lambda x, y: (x, y["label"]))
+
+
+def noise(recipe):
+    """The perturbation that a recipe asks for, or None."""
+    if recipe.perturbation == "none":
+        return None
+    return perturbations.Gaussian(stddev=recipe.noise_stddev, seed=recipe.seed)
+
+
+def augmentations(recipe):
+    """The augmentations that a recipe asks for, as a comma list; `auto` resolved."""
+    if recipe.augment != "auto":
+        return recipe.augment
+    # A mirrored digit is another sign, or none.
+    return "crop" if recipe.dataset == "digits" else "crop,flip"
+
+
+def _padding(recipe, splits):
+    # Digits fill their frames: a shift of more than a pixel cuts strokes off. Otherwise the papers'
+    # 4 pixels of CIFAR's 32.
+    return 1 if recipe.dataset == "digits" else max(1, splits.input_shape[0] // 8)
+
+
+def _mixes(recipe):
+    return "mixup" in augmentations(recipe).split(",")
+
+
 def _fit(name, built, recipe, splits):
     keras.utils.set_random_seed(recipe.seed)
     epochs = recipe.epochs
     if name == "teacher" and recipe.teacher_epochs is not None:
         epochs = recipe.teacher_epochs
-    names = augmentations(recipe)
-    mixed = "mixup" in names.split(",")
-    noise = None
-    if recipe.perturbation == "gaussian" and name != "teacher":
-        noise = perturbations.Gaussian(stddev=recipe.noise_stddev, seed=recipe.seed)
-    # The control sees the same noise, in the pipeline, for it is a plain Keras model.
-    in_step = name == "student" and recipe.perturb_in == "step"
-
-    def batches(first_epoch=0):
-        made = data.batches(
-            splits.train,
-            recipe.batch_size,
-            seed=recipe.seed,
-            augment=augment.pipeline(names, padding=max(1, round(splits.input_shape[0] / 8))),
-            perturbation=None if in_step else noise,
-            one_hot=splits.num_classes if mixed else None,
-            first_epoch=first_epoch,
-        )
-        return made if name == "student" else made.map(lambda x, y: (x, y["label"]))
-
     validation = splits.validation.batch(256)
-    if mixed:
+    if _mixes(recipe):
         loss = keras.losses.CategoricalCrossentropy(from_logits=True)
         one_hot = keras.layers.CategoryEncoding(splits.num_classes, output_mode="one_hot")
         validation = validation.map(lambda x, y: (x, one_hot(y)))
@@ -148,22 +185,19 @@ def _fit(name, built, recipe, splits):
             teacher=built["teacher"],
             alpha=recipe.alpha,
             temperature=recipe.temperature,
-            perturbation=noise if in_step else None,
+            perturbation=noise(recipe) if recipe.perturb_in == "step" else None,
         )
-    steps = int(batches().cardinality())
+    steps = int(batches(name, recipe, splits).cardinality())
     model.compile(
         training.optimizer(recipe, steps_per_epoch=steps, epochs=epochs),
         loss=loss,
         metrics=["accuracy"],
     )
     return training.fit(
-        model, batches, validation, recipe=recipe, stage=name, epochs=epochs
+        model,
+        lambda first_epoch: batches(name, recipe, splits, first_epoch=first_epoch),
+        validation,
+        recipe=recipe,
+        stage=name,
+        epochs=epochs,
     )
-
-
-def augmentations(recipe):
-    """The augmentations that a recipe asks for, as a comma list; `auto` resolved."""
-    if recipe.augment != "auto":
-        return recipe.augment
-    # A mirrored digit is another sign, or none.
-    return "crop" if recipe.dataset == "digits" else "crop,flip"

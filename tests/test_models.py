@@ -490,6 +490,14 @@ def test_build_passes_the_width(name, width, expected):
     assert models.describe(models.build(name, **TINY, width=width)) == expected
 
 
+def test_mlp_of_images_normalizes_and_flattens_pixels():
+    model = models.mlp(input_shape=(4, 4, 3), num_classes=2, hidden=())
+    x = np.random.default_rng(0).random((5, 4, 4, 3), "float32")
+    kernel, bias = model.get_layer("logits").get_weights()
+    expected = (2 * x.reshape(5, -1) - 1) @ kernel + bias
+    np.testing.assert_allclose(model(x), expected, atol=1e-5)
+
+
 def test_build_mlp_and_load_weights(tmp_path):
     options = {"input_shape": (6,), "num_classes": 3, "width": 7}
     model = randomize(models.build("mlp", **options))
@@ -550,8 +558,12 @@ def test_architectures():
         ),
         (lambda: models.shufflenet_v2(width=0.7, **CIFAR), r"one of \(0.5, 1.0, 1.5, 2.0\)"),
         (
-            lambda: models.mlp(input_shape=(8, 8, 1), num_classes=2),
-            r"`input_shape` must be \(features,\).*Flatten images first",
+            lambda: models.mlp(input_shape=(8, 8), num_classes=2),
+            r"`input_shape` must be \(features,\) or \(height, width, channels\)",
+        ),
+        (
+            lambda: models.mlp(input_shape=(8, 8, 3), num_classes=2, mean=1.0),
+            "`mean` and `variance` are for features",
         ),
         (
             lambda: models.mlp(input_shape=(3,), num_classes=2, mean=[0.0, 1.0]),

@@ -1,0 +1,65 @@
+"""Distils a small MLP from a ResNet on real scans of digits, and measures it against its control.
+
+The claim: with 100 labelled pictures, a student that learns from a teacher's soft targets is more
+accurate, and nearer to the teacher, than the same student on labels alone. The teacher was trained
+on all 1,294 pictures. It takes patience and shifted views: with few epochs and none, it is not so.
+
+    python examples/distill_digits.py
+
+About a minute on 2 cores.
+"""
+
+import sys
+
+import keras
+
+import kdkeras
+
+
+def main(epochs=60, teacher_epochs=6):
+    """Returns the test metrics of the teacher, the control and the student."""
+    splits = kdkeras.data.load("digits")
+    few = kdkeras.data.load("digits", max_train=100)
+    shape = {"input_shape": splits.input_shape, "num_classes": splits.num_classes}
+    hard = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    def plain(x, y):
+        return x, y["label"]
+
+    keras.utils.set_random_seed(0)
+    teacher = kdkeras.models.resnet(20, **shape)
+    print(kdkeras.models.describe(teacher))
+    teacher.compile(keras.optimizers.Adam(3e-3), loss=hard, metrics=["accuracy"])
+    shifts = kdkeras.augment.pipeline("crop", padding=1)
+    batches = kdkeras.data.batches(splits.train, 64, seed=0, augment=shifts).map(plain)
+    teacher.fit(batches, epochs=teacher_epochs, shuffle=False, verbose=2)
+
+    def student():
+        keras.utils.set_random_seed(1)
+        return kdkeras.models.mlp(**shape, hidden=(32,))
+
+    control = student()
+    control.compile(keras.optimizers.Adam(3e-3), loss=hard)
+    batches = kdkeras.data.batches(few.train, 20, seed=1, augment=shifts).map(plain)
+    control.fit(batches, epochs=epochs, shuffle=False, verbose=0)
+
+    distiller = kdkeras.Distiller(student=student(), teacher=teacher, alpha=0.1, temperature=4.0)
+    distiller.compile(keras.optimizers.Adam(3e-3), loss=hard)
+    batches = kdkeras.data.batches(few.train, 20, seed=1, augment=shifts)
+    distiller.fit(batches, epochs=epochs, verbose=0)
+
+    found = {
+        name: kdkeras.evaluate(model, splits.test, teacher=teacher)
+        for name, model in [
+            ("teacher", teacher),
+            ("control", control),
+            ("student", distiller.student),
+        ]
+    }
+    for name, metrics in found.items():
+        print(f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in metrics.items()))
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(not main())
