@@ -1,4 +1,4 @@
-"""Checks of arguments: each raises a `ValueError` that says what was received and how to mend it."""
+"""Checks of arguments: each raises a `ValueError` saying what was received and how to mend it."""
 
 import difflib
 import math

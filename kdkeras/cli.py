@@ -110,7 +110,11 @@ def _define(command):
         "evaluate": [("teacher", None, "a model file to compare with: agreement and KL")],
         "predict": [
             ("model", None, "the model file: .keras, .tflite or a SavedModel folder"),
-            ("labels", None, "text file, a class name a line; labels.txt near the model if not given"),
+            (
+                "labels",
+                None,
+                "text file, a class name a line; labels.txt near the model if not given",
+            ),
         ],
         "export": [
             ("model", None, "the student's .keras file; student.keras of --workdir if not given"),
@@ -162,5 +166,7 @@ def _help(command, values):
         flag = values[name]
         default = "" if flag.default is None else f" (default: {flag.default})"
         lines.append(f"  --{name}{default}")
-        lines.append(textwrap.fill(flag.help, 78, initial_indent=" " * 6, subsequent_indent=" " * 6))
+        lines.append(
+            textwrap.fill(flag.help, 78, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        )
     return "\n".join(lines)

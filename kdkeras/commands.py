@@ -19,9 +19,7 @@ def evaluate(settings, paths):
     """`kdkeras evaluate`: model files on a test split."""
     if not paths:
         raise ValueError("Name the model files to evaluate: kdkeras evaluate MODEL ...")
-    splits = data.load(
-        settings["dataset"], settings["data_dir"], image_size=settings["image_size"]
-    )
+    splits = data.load(settings["dataset"], settings["data_dir"], image_size=settings["image_size"])
     images, labels = evaluation.collect(splits.test)
     teacher_logits = None
     if settings["teacher"]:

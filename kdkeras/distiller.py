@@ -15,8 +15,8 @@ class Distiller(keras.Model):
     """Trains a student on labels and on a frozen teacher's outputs.
 
     `L = alpha * hard(label, student(x')) + (1 - alpha) * sum_i weight_i * term_i(teacher(x),
-    student(x'))`, plus the student's own penalties (regularisers and `add_loss`), where `x' = x`, or
-    the perturbed `x`.
+    student(x'))`, plus the student's own penalties (regularisers and `add_loss`), where `x'` is `x`
+    or the perturbed `x`.
 
     Everything that `keras.Model` does works: `fit`, `evaluate`, `predict`, callbacks, sample and
     class weights, mixed precision, saving and loading. The student is `distiller.student`; it is
@@ -25,9 +25,9 @@ class Distiller(keras.Model):
     files, backups and exports leave a frozen teacher out. `evaluate` reports the student alone: the
     hard loss with its penalties, and the metrics; the teacher is not run.
 
-    Data: `(x, y)`, or `(x, {"label": y, ...})`, with a sample weight as third if wanted. If the dict
-    has `"logits"`, they are the teacher's and the teacher is not run. If it has `"clean"`, then `x`
-    was perturbed in the pipeline and `"clean"` is what the teacher sees.
+    Data: `(x, y)`, or `(x, {"label": y, ...})`, with a sample weight as third if wanted. If the
+    dict has `"logits"`, they are the teacher's and the teacher is not run. If it has `"clean"`,
+    then `x` was perturbed in the pipeline and `"clean"` is what the teacher sees.
 
     Args:
         student: `keras.Model` with one output, logits of shape `(batch, num_classes)`.
@@ -79,7 +79,8 @@ class Distiller(keras.Model):
         inputs.check_models(student, teacher)
         if perturbation is not None and not callable(perturbation):
             raise ValueError(
-                "`perturbation` must be None or a callable (model, x, targets, teacher=None) -> x'. "
+                "`perturbation` must be None or a callable (model, x, targets, teacher=None) -> x'."
+                " "
                 f"Received: perturbation={perturbation!r}"
             )
         if train_teacher and not teacher.compiled:
@@ -179,7 +180,7 @@ class Distiller(keras.Model):
 
         Args:
             optimizer: As in `keras.Model.compile`.
-            loss: The hard loss, on labels and logits: `from_logits=True`. May be None if alpha is 0.
+            loss: The hard loss, on labels and logits: `from_logits=True`. None if alpha is 0.
             *args, **kwargs: As in `keras.Model.compile`.
 
         Raises:
@@ -187,7 +188,8 @@ class Distiller(keras.Model):
         """
         if loss is None and self.alpha > 0:
             raise ValueError(
-                f"`loss` must be given unless `alpha` is 0. Received: loss=None, alpha={self.alpha}. "
+                "`loss` must be given unless `alpha` is 0. Received: loss=None, "
+                f"alpha={self.alpha}. "
                 "Use for example keras.losses.SparseCategoricalCrossentropy(from_logits=True)."
             )
         inputs.check_hard_loss(loss)

@@ -80,8 +80,8 @@ def evaluate(model, dataset, teacher=None):
     for role, given in (("model", model), ("teacher", teacher)):
         if isinstance(given, keras.Model) and models.final_softmax(given):
             raise ValueError(
-                f"`{role}` must give logits. Received: model '{given.name}', which ends in softmax. "
-                f"Use kdkeras.models.logits({role})."
+                f"`{role}` must give logits. Received: model '{given.name}', which ends in "
+                f"softmax. Use kdkeras.models.logits({role})."
             )
     images, labels = collect(dataset) if isinstance(dataset, tf.data.Dataset) else dataset
     teacher_logits = None if teacher is None else logits_of(teacher, images)

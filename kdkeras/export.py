@@ -159,6 +159,6 @@ def _prove(model, path, kind, images):
     difference = float(np.abs(softmax(of_file) - softmax(of_model)).max())
     if difference > TOLERANCES[kind]:
         raise ValueError(
-            f"The exported file differs from the student by {difference:.2g} in probability; at most "
-            f"{TOLERANCES[kind]} is expected. It was not kept."
+            f"The exported file differs from the student by {difference:.2g} in probability; at "
+            f"most {TOLERANCES[kind]} is expected. It was not kept."
         )

@@ -43,16 +43,18 @@ def check_models(student, teacher):
             )
         if models.final_softmax(model):
             raise ValueError(
-                f"`{role}` must give logits. Received: model '{model.name}', which ends in softmax. "
-                f"Use kdkeras.models.logits({role}), the same network without it."
+                f"`{role}` must give logits. Received: model '{model.name}', which ends in "
+                f"softmax. Use kdkeras.models.logits({role}), the same network without it."
             )
     if student is teacher:
-        raise ValueError("`student` and `teacher` must be two models. Received: the same one twice.")
+        raise ValueError(
+            "`student` and `teacher` must be two models. Received: the same one twice."
+        )
     of_student, of_teacher = num_classes(student), num_classes(teacher)
     if None not in (of_student, of_teacher) and of_student != of_teacher:
         raise ValueError(
-            "`student` and `teacher` must have the same number of classes. Received: a student with "
-            f"{of_student} and a teacher with {of_teacher}."
+            "`student` and `teacher` must have the same number of classes. Received: a student "
+            f"with {of_student} and a teacher with {of_teacher}."
         )
 
 

@@ -9,8 +9,8 @@ from kdkeras import arguments, randomness
 class Gaussian:
     """Adds white Gaussian noise, unclipped, to the student's inputs.
 
-    `x' = x + Psi`, with density `p(Psi)` proportional to `exp(-lambda ||Psi||^2)`: each component is
-    drawn from `N(0, stddev^2)`, and `stddev^2 = 1 / (2 lambda)`. Not clipped to [0, 1]: clipping
+    `x' = x + Psi`, with density `p(Psi)` proportional to `exp(-lambda ||Psi||^2)`: each component
+    is drawn from `N(0, stddev^2)`, and `stddev^2 = 1 / (2 lambda)`. Not clipped to [0, 1]: clipping
     would change the density, and certificates by randomised smoothing need it as it is.
 
     Args:

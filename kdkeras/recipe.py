@@ -16,7 +16,7 @@ NOT_OF_THE_RESULT = ("workdir", "overwrite", "resume", "tensorboard", "data_dir"
 
 
 def _setting(default, help_text, *, teacher=False):
-    """A field with its help; `teacher`: also a setting of the command that trains a teacher only."""
+    """A field with its help; `teacher`: also a setting of the command that trains a teacher."""
     return dataclasses.field(default=default, metadata={"help": help_text, "teacher": teacher})
 
 
@@ -73,7 +73,9 @@ class Recipe:
     )
 
     # Distillation
-    alpha: float = _setting(0.1, "weight of the labels' loss, in [0, 1]; the soft loss has 1 - alpha")
+    alpha: float = _setting(
+        0.1, "weight of the labels' loss, in [0, 1]; the soft loss has 1 - alpha"
+    )
     temperature: float = _setting(4.0, "temperature of the soft targets, positive")
     perturbation: str = _setting(
         "none", "none or gaussian: noise on what the student sees; the teacher sees clean images"
@@ -90,7 +92,7 @@ class Recipe:
 
     # Training
     epochs: int = _setting(
-        12, "epochs of each training; of the teacher too, unless --teacher_epochs", teacher=True
+        10, "epochs of each training; of the teacher too, unless --teacher_epochs", teacher=True
     )
     teacher_epochs: int | None = _setting(
         None, "epochs of a teacher that is trained here", teacher=True
@@ -149,7 +151,9 @@ class Recipe:
         arguments.one_of("perturb_in", self.perturb_in, PLACES)
         arguments.one_of("precision_policy", self.precision_policy, PRECISION_POLICIES)
         if self.overwrite and self.resume:
-            raise ValueError("Give `overwrite` or `resume`, not both: one starts anew, one goes on.")
+            raise ValueError(
+                "Give `overwrite` or `resume`, not both: one starts anew, one goes on."
+            )
 
     @property
     def directory(self):
@@ -172,7 +176,9 @@ def read(path):
     """
     path = pathlib.Path(path)
     if not path.exists():
-        raise ValueError(f"A run's recipe.json is expected. Received: '{path}', which is not there.")
+        raise ValueError(
+            f"A run's recipe.json is expected. Received: '{path}', which is not there."
+        )
     stored = files.read_json(path)
     names = {field.name for field in dataclasses.fields(Recipe)}
     unknown = sorted(set(stored) - names - {"format"})

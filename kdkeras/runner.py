@@ -76,9 +76,7 @@ def _run(recipe, names):
             exports = export_student(
                 built["student"], folder / "export", images, overwrite=recipe.resume
             )
-            files.write_text(
-                folder / "export" / "labels.txt", (folder / "labels.txt").read_text()
-            )
+            files.write_text(folder / "export" / "labels.txt", (folder / "labels.txt").read_text())
         results = {
             "format": workdir.FORMAT,
             "models": _tested(built, trainings, images, labels),

@@ -12,7 +12,7 @@ BATCH = 256
 
 
 def load(path):
-    """A function from images to logits, for a `.keras` file, a SavedModel folder or a `.tflite` file.
+    """A function from images to logits, for a `.keras` file, a SavedModel or a `.tflite` file.
 
     Args:
         path: The file or folder.
@@ -41,8 +41,7 @@ def load(path):
     except (OSError, ValueError, RuntimeError, TypeError) as error:
         raise ValueError(f"'{path}' cannot be read as a model: {error}") from error
     raise ValueError(
-        "`path` must be a .keras file, a .tflite file or a SavedModel folder. "
-        f"Received: '{path}'"
+        f"`path` must be a .keras file, a .tflite file or a SavedModel folder. Received: '{path}'"
     )
 
 
@@ -54,8 +53,8 @@ class KerasModel:
         self.input_shape = tuple(model.input_shape[1:])
 
     def __call__(self, images):
-        # Called, not `predict`ed: tracing takes longer than a test split, and TensorFlow warns of it
-        # where many models are run.
+        # Called, not `predict`ed: tracing takes longer than a test split, and TensorFlow warns of
+        # it where many models are run.
         return _in_batches(lambda batch: self.model(batch, training=False), images)
 
 

@@ -59,7 +59,7 @@ def fit(model, training, validation, *, recipe, stage, epochs):
         epochs: Number of epochs.
 
     Returns:
-        Dict: `epochs`, `best_epoch` (from 1), the logs of the `best` and the `last` epoch, `seconds`.
+        Dict: `epochs`, `best_epoch` (from 1), logs of the `best` and the `last` epoch, `seconds`.
     """
     folder = recipe.directory
     log = folder / "logs" / f"{stage}.csv"

@@ -51,8 +51,8 @@ def claim(settings):
         else:
             raise ValueError(
                 f"`workdir` must be new or empty. Received: '{folder}', which holds files. Give "
-                "another `workdir`, or `overwrite` to replace a run's results in it, or `resume` to "
-                "go on with an unfinished run."
+                "another `workdir`, or `overwrite` to replace a run's results in it, or `resume` "
+                "to go on with an unfinished run."
             )
     folder.mkdir(parents=True, exist_ok=True)
     files.write_json(folder / "recipe.json", {"format": FORMAT, **settings.to_dict()})

@@ -161,7 +161,7 @@ def test_7_a_loaded_distiller_fits_on(tmp_path):
     d.fit(x, y, verbose=0)
     d.save(tmp_path / "theirs.keras")
     try:
-        with pytest.warns(UserWarning):
+        with pytest.warns(UserWarning, match="compile"):
             loaded = keras.models.load_model(tmp_path / "theirs.keras")
         loaded.fit(x, y, verbose=0)
     except (AttributeError, ValueError):
@@ -226,8 +226,7 @@ def test_14_backup_and_restore_at_first_fit(tmp_path):
     backup = keras.callbacks.BackupAndRestore(tmp_path / "theirs")
     try:
         theirs(classifier(4), classifier(8)).fit(x, y, callbacks=[backup], verbose=0)
-    except ValueError as error:
-        assert "must be built" in str(error)
+    except ValueError:
         return
     still_wrong(False, "BackupAndRestore needs a call first")
 
@@ -263,7 +262,6 @@ def test_16_perturbed_inputs_recorded_teachers_and_a_command_line():
     assert set(cli.COMMANDS) >= {"train", "distill", "evaluate", "predict", "export"}
     public = {name for name in dir(keras_distillation) if name[0].isupper()}
     still_wrong(
-        public
-        <= {"Distiller", "DistillationLoss", "LogitsDistillation", "FeatureDistillation"},
+        public <= {"Distiller", "DistillationLoss", "LogitsDistillation", "FeatureDistillation"},
         "nothing but logits and features of one teacher",
     )

@@ -435,14 +435,17 @@ def test_backup_and_restore_resumes(tmp_path):
     options = {"epochs": 4, "shuffle": False, "verbose": 0}
     whole = fresh()
     whole.fit(x, y, **options)
+    stopped = fresh()
+    backup = keras.callbacks.BackupAndRestore(tmp_path / "b")
     with pytest.raises(RuntimeError, match="stopped"):
-        backup = keras.callbacks.BackupAndRestore(tmp_path / "b")
-        fresh().fit(x, y, callbacks=[backup, Stop()], **options)
+        stopped.fit(x, y, callbacks=[backup, Stop()], **options)
     resumed = fresh()
     backup = keras.callbacks.BackupAndRestore(tmp_path / "b")
     history = resumed.fit(x, y, callbacks=[backup], **options)
     assert history.epoch == [2, 3]
-    for ours, theirs in zip(resumed.student.get_weights(), whole.student.get_weights(), strict=True):
+    for ours, theirs in zip(
+        resumed.student.get_weights(), whole.student.get_weights(), strict=True
+    ):
         np.testing.assert_array_equal(ours, theirs)
 
 
@@ -519,8 +522,16 @@ def test_bad_arguments(options, message):
 @pytest.mark.parametrize(
     ("student", "teacher", "message"),
     [
-        (softmax_model, classifier, r"`student` must give logits.*kdkeras.models.logits\(student\)"),
-        (classifier, softmax_model, r"`teacher` must give logits.*kdkeras.models.logits\(teacher\)"),
+        (
+            softmax_model,
+            classifier,
+            r"`student` must give logits.*kdkeras.models.logits\(student\)",
+        ),
+        (
+            classifier,
+            softmax_model,
+            r"`teacher` must give logits.*kdkeras.models.logits\(teacher\)",
+        ),
         (classifier, lambda: classifier(classes=5), "student with 3 and a teacher with 5"),
         (lambda: "model", classifier, "`student` must be a `keras.Model`"),
     ],
@@ -585,11 +596,9 @@ def test_bad_batches(case, form):
         data = (tf.data.Dataset.from_tensor_slices(data).batch(8),)
     d = make()
     weights = d.student.get_weights()
+    use = d.evaluate if form == "validation" else d.fit
     with pytest.raises(ValueError, match=message):
-        if form == "validation":
-            d.evaluate(*data, verbose=0)
-        else:
-            d.fit(*data, batch_size=None, verbose=0)
+        use(*data, verbose=0)
     if form == "arrays" or case == "one-hot":
         for now, then in zip(d.student.get_weights(), weights, strict=True):
             np.testing.assert_array_equal(now, then)

@@ -68,5 +68,7 @@ def test_an_empty_dataset():
 
 def test_probabilities_where_logits_are_needed():
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3, activation="softmax")])
-    with pytest.raises(ValueError, match=r"`model` must give logits.*kdkeras.models.logits\(model\)"):
+    with pytest.raises(
+        ValueError, match=r"`model` must give logits.*kdkeras.models.logits\(model\)"
+    ):
         kdkeras.evaluate(model, examples())

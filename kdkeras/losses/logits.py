@@ -56,8 +56,8 @@ def soft_target_divergence(teacher_logits, student_logits, temperature):
         temperature: Positive number `T`.
 
     Returns:
-        float32 tensor of shape `(batch, ...)`, in nats times `T^2`, at least 0 up to rounding, and 0
-        where both distributions are equal.
+        float32 tensor of shape `(batch, ...)`, in nats times `T^2`, at least 0, and 0 where
+        both distributions are equal.
 
     Raises:
         ValueError: `temperature` is not a positive finite number, or the shapes differ.

@@ -8,7 +8,6 @@ import keras
 
 from kdkeras import arguments
 
-
 NORMALIZE_PIXELS = "normalize_pixels"
 
 
@@ -58,9 +57,7 @@ def normalize_pixels(pixels):
     """Pixels in [0, 1] to [-1, 1]."""
     # float32 under every policy: bfloat16 would round pixels in [0.5, 1] to steps of 1/256 before
     # they are centred.
-    return keras.layers.Rescaling(2.0, offset=-1.0, dtype="float32", name=NORMALIZE_PIXELS)(
-        pixels
-    )
+    return keras.layers.Rescaling(2.0, offset=-1.0, dtype="float32", name=NORMALIZE_PIXELS)(pixels)
 
 
 def logits_output(features, num_classes):

@@ -47,8 +47,8 @@ def mlp(
     """
     if not _counts(input_shape) or len(input_shape) not in (1, 3):
         raise ValueError(
-            "`input_shape` must be (features,) or (height, width, channels), positive integers in a "
-            f"tuple. Received: input_shape={input_shape!r}"
+            "`input_shape` must be (features,) or (height, width, channels), positive integers in "
+            f"a tuple. Received: input_shape={input_shape!r}"
         )
     ends.check_num_classes(num_classes)
     if not _counts(hidden):
