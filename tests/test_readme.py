@@ -24,7 +24,7 @@ def test_the_lines_of_python_run(tmp_path, monkeypatch):
     names = {}
     exec(compile(code, "README.md", "exec"), names)
     assert (tmp_path / "student.tflite").stat().st_size > 1_000_000
-    assert len([node for node in ast.parse(code).body if not isinstance(node, ast.Import)]) <= 12
+    assert len([node for node in ast.parse(code).body if not isinstance(node, ast.Import)]) == 10
 
 
 @pytest.mark.parametrize("line", re.findall(r"^(?:\S+/)?kdkeras .*$", README, re.MULTILINE))
