@@ -35,7 +35,7 @@ COMMANDS = {
     ),
 }
 POSITIONAL = {"evaluate": "MODEL ...", "predict": "PICTURE ..."}
-DATA_FLAGS = ("dataset", "data_dir", "image_size")
+DATA_FLAGS = ("dataset", "data_dir", "download", "image_size")
 
 
 def main(arguments_given=None):

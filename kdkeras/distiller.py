@@ -79,9 +79,8 @@ class Distiller(keras.Model):
         inputs.check_models(student, teacher)
         if perturbation is not None and not callable(perturbation):
             raise ValueError(
-                "`perturbation` must be None or a callable (model, x, targets, teacher=None) -> x'."
-                " "
-                f"Received: perturbation={perturbation!r}"
+                "`perturbation` must be None or a callable (model, x, targets, teacher=None) -> "
+                f"x'. Received: perturbation={perturbation!r}"
             )
         if train_teacher and not teacher.compiled:
             raise ValueError(
@@ -116,6 +115,7 @@ class Distiller(keras.Model):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         targets = inputs.enriched(y)
         clean = targets.pop("clean", x)
+        sample_weight = self._weigh_classes(targets["label"], sample_weight)
         if self.train_teacher:
             self.teacher.train_step((clean, targets["label"], sample_weight))
         if self.teacher_view == "clean":
@@ -124,7 +124,6 @@ class Distiller(keras.Model):
             x = self.perturbation(self.student, x, targets, teacher=self.teacher)
         if self.teacher_view == "perturbed":
             targets = self.teach(x, targets)
-        sample_weight = self._weigh_classes(targets["label"], sample_weight)
         return super().train_step((x, targets, sample_weight))
 
     def teach(self, x, targets):
@@ -144,18 +143,17 @@ class Distiller(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         targets = inputs.enriched(y)
-        if not training or "logits" not in targets:
-            return super().compute_loss(x, targets["label"], y_pred, sample_weight, training)
-        hard = 0.0
+        hard, soft = ops.zeros(()), 0.0
         if self._compile_loss is not None:
             hard = self._compile_loss(targets["label"], y_pred, sample_weight)
-            self._track(self.hard_tracker, hard, y_pred)
-        soft = 0.0
+        penalties = sum(self._aggregate_additional_loss(loss) for loss in self.losses)
+        if not training or "logits" not in targets:
+            return hard + penalties
+        self._track(self.hard_tracker, hard, y_pred)
         for term, tracker in zip(self.terms, self.term_trackers, strict=True):
             value = term.loss(targets["logits"], y_pred, sample_weight=sample_weight)
             self._track(tracker, value, y_pred)
             soft += term.weight * value
-        penalties = sum(self._aggregate_additional_loss(loss) for loss in self.losses)
         return self.alpha * hard + (1.0 - self.alpha) * soft + penalties
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):

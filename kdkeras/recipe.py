@@ -12,7 +12,15 @@ PERTURBATIONS = ("none", "gaussian")
 PLACES = ("step", "pipeline")
 PRECISION_POLICIES = ("float32", "mixed_float16", "mixed_bfloat16")
 # These say how a run is carried out, not what it computes: a resumed run may change them.
-NOT_OF_THE_RESULT = ("workdir", "overwrite", "resume", "tensorboard", "data_dir", "verbose")
+NOT_OF_THE_RESULT = (
+    "workdir",
+    "overwrite",
+    "resume",
+    "tensorboard",
+    "data_dir",
+    "download",
+    "verbose",
+)
 
 
 def _setting(default, help_text, *, teacher=False):
@@ -41,6 +49,9 @@ class Recipe:
     )
     data_dir: str | None = _setting(
         None, "where tensorflow_datasets finds prepared sets", teacher=True
+    )
+    download: bool = _setting(
+        False, "download a tensorflow_datasets set that is not in --data_dir yet", teacher=True
     )
     image_size: int | None = _setting(
         None, "side of the square images, for sets whose pictures vary in size", teacher=True

@@ -100,6 +100,8 @@ def load_data(recipe):
         seed=recipe.seed,
         image_size=recipe.image_size,
         max_train=recipe.max_train,
+        download=recipe.download,
+        verbose=int(recipe.verbose),
     )
 
 
