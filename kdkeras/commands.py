@@ -5,7 +5,7 @@ import pathlib
 import keras
 import numpy as np
 
-from kdkeras import data, evaluation, files, models, recipe, runner, runtimes, tables
+from kdkeras import data, evaluation, files, recipe, runner, runtimes, tables
 
 
 def train(command, settings):
@@ -91,11 +91,6 @@ def export(settings, words):
     student = runtimes.load(path).model if path.suffix == ".keras" else None
     if student is None:
         raise ValueError(f"`--model` must be a .keras file. Received: '{path}'")
-    if models.final_softmax(student):
-        raise ValueError(
-            f"The student must give logits. Received: '{path}', which ends in softmax. Save "
-            "kdkeras.models.logits(model) first."
-        )
     if work:
         images, _ = evaluation.collect(runner.load_data(recipe.read(work / "recipe.json")).test)
     else:

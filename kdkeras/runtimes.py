@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kdkeras import noise
+from kdkeras import models, noise
 
 BATCH = 256
 
@@ -15,7 +15,7 @@ def load(path):
     """A function from images to logits, for a `.keras` file, a SavedModel or a `.tflite` file.
 
     Args:
-        path: The file or folder.
+        path: The file or folder. A softmax at the end of a `.keras` model is taken off.
 
     Returns:
         A function of a float32 array `(batch, ...)` that gives a float32 array `(batch, classes)`.
@@ -33,7 +33,8 @@ def load(path):
         raise ValueError(f"`path` must be a model file. Received: '{path}', which does not exist.")
     try:
         if path.suffix == ".keras":
-            return KerasModel(keras.models.load_model(path, compile=False))
+            model = keras.models.load_model(path, compile=False)
+            return KerasModel(models.logits(model) if models.final_softmax(model) else model)
         if path.suffix == ".tflite":
             return LiteRT(path)
         if (path / "saved_model.pb").exists():

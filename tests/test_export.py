@@ -7,14 +7,29 @@ import pytest
 from kdkeras import export, models, runtimes
 
 
-def student(policy="float32", **options):
+def student(policy="float32"):
+    """The kinds of layer that MobileNetV2 has, one of each."""
     keras.config.set_dtype_policy(policy)
     keras.utils.set_random_seed(1)
-    model = models.mobilenet_v2(input_shape=(8, 8, 3), num_classes=3, alpha=0.1, **options)
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Rescaling(2.0, offset=-1.0)(inputs)
+    for layer in (
+        keras.layers.Conv2D(32, 3, strides=2, padding="same", use_bias=False),
+        keras.layers.BatchNormalization(momentum=0.5),
+        keras.layers.ReLU(6.0),
+        keras.layers.DepthwiseConv2D(3, padding="same"),
+        keras.layers.BatchNormalization(momentum=0.5),
+        keras.layers.Conv2D(64, 1),
+        keras.layers.Dropout(0.5),
+        keras.layers.GlobalAveragePooling2D(),
+        keras.layers.Dense(3, dtype="float32", name="logits"),
+    ):
+        x = layer(x)
+    model = keras.Model(inputs, x)
     keras.config.set_dtype_policy("float32")
     # Statistics as after a training: those of a fresh BatchNorm hide errors.
     images = np.random.default_rng(0).random((32, 8, 8, 3), "float32")
-    for _ in range(30):
+    for _ in range(10):
         model(images, training=True)
     return model
 
@@ -34,6 +49,15 @@ def test_saved_model_equals_the_student(tmp_path, images):
     run = runtimes.load(path)
     assert run.input_shape == (8, 8, 3)
     np.testing.assert_allclose(run(images), model(images), atol=1e-5)
+
+
+def test_mobilenet_v2_as_tflite(tmp_path):
+    images = np.random.default_rng(2).random((6, 16, 16, 3), "float32")
+    model = models.mobilenet_v2(input_shape=(16, 16, 3), num_classes=3, alpha=0.35)
+    for _ in range(10):
+        model(images, training=True)
+    run = runtimes.load(export.tflite(model, tmp_path / "m.tflite", images=images))
+    np.testing.assert_allclose(run(images), model(images), atol=1e-3)
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
@@ -90,7 +114,7 @@ def test_the_student_is_left_as_it_was(tmp_path, images):
     export.saved_model(model, tmp_path / "m", images=images)
     for now, then in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(now, then)
-    assert model.layers[-2].dtype_policy.name == "mixed_float16"
+    assert model.layers[2].dtype_policy.name == "mixed_float16"
 
 
 def test_bad_arguments(tmp_path):
@@ -117,3 +141,11 @@ def test_files_that_are_no_models(tmp_path):
     (tmp_path / "a.onnx").write_bytes(b"")
     with pytest.raises(ValueError, match="must be a .keras file"):
         runtimes.load(tmp_path / "a.onnx")
+
+
+def test_a_softmax_is_taken_off(tmp_path, images):
+    model = student()
+    keras.Sequential([model, keras.layers.Softmax()]).save(tmp_path / "m.keras")
+    np.testing.assert_allclose(
+        runtimes.load(tmp_path / "m.keras")(images), model(images), atol=1e-5
+    )
