@@ -5,7 +5,7 @@ import os
 import sys
 import textwrap
 
-from absl import flags
+from absl import flags, logging
 
 import kdkeras
 from kdkeras import arguments, noise
@@ -84,8 +84,10 @@ def _run(command, settings, words):
         import tensorflow as tf
 
         from kdkeras import commands
-    # Three models trained in a row look to it like one that is traced again and again.
+    # Three models trained in a row look to TensorFlow like one traced again and again; and what
+    # tensorflow_datasets says through absl is for its developers.
     tf.get_logger().setLevel("ERROR")
+    logging.set_verbosity(logging.ERROR)
     if command in ("distill", "train"):
         return commands.train(command, settings)
     return {

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import pathlib
+import sys
 import time
 
 import keras
@@ -101,7 +102,7 @@ def load_data(recipe):
         image_size=recipe.image_size,
         max_train=recipe.max_train,
         download=recipe.download,
-        verbose=int(recipe.verbose),
+        verbose=int(recipe.verbose and sys.stdout.isatty()),
     )
 
 
