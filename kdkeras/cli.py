@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+import pathlib
+import re
 import sys
 import textwrap
 
@@ -63,17 +65,22 @@ def main(arguments_given=None):
             raise flags.Error(f"Flags are written --name=value. Received: {' '.join(words)}")
         settings = values.flag_values_dict()
         if command in ("distill", "train"):
-            settings = recipes.Recipe(**_without(settings, "flagfile", "undefok"))
+            settings = _recipe(values)
     except (flags.Error, ValueError, OSError) as error:
-        print(f"kdkeras {command}: {error}\nTry: kdkeras {command} --help", file=sys.stderr)
+        known = f"{command} " if command in COMMANDS else ""
+        message = f"kdkeras: {_in_flags(error)}\nTry: kdkeras {known}--help"
+        print(message, file=sys.stderr)
         return 2
     try:
         return _run(command, settings, words)
-    except (ValueError, OSError) as error:
-        print(f"kdkeras {command}: {error}", file=sys.stderr)
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"kdkeras {command}: {_in_flags(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nkdkeras: stopped; the same command with --resume goes on.", file=sys.stderr)
+        on = ""
+        if command in ("distill", "train"):
+            on = f" To go on: kdkeras {command} --resume --workdir='{settings.directory}'"
+        print(f"\nkdkeras: stopped.{on}", file=sys.stderr)
         return 130
 
 
@@ -146,8 +153,26 @@ def _define_one(name, default, kind, text, values):
         flags.DEFINE_string(name, default, text, flag_values=values)
 
 
-def _without(settings, *names):
-    return {name: value for name, value in settings.items() if name not in names}
+def _recipe(values):
+    """The recipe that the flags ask for; with --resume, what they leave out is the stored run's."""
+    names = [field.name for field in dataclasses.fields(recipes.Recipe) if field.name in values]
+    settings = {name: values[name].value for name in names}
+    if settings["resume"] and settings["workdir"]:
+        stored = pathlib.Path(settings["workdir"]) / "recipe.json"
+        if stored.exists():
+            before = recipes.read(stored).to_dict()
+            unsaid = [name for name in names if not values[name].present]
+            settings.update({name: before[name] for name in unsaid if name != "overwrite"})
+    return recipes.Recipe(**settings)
+
+
+def _in_flags(error):
+    """An error's message with Python's arguments written as the flags that they came from."""
+    text = re.sub(r"([a-z_]+)=True", r"--\1", str(error))
+    names = {field.name for field in dataclasses.fields(recipes.Recipe)}
+    names |= {"model", "output", "precision", "formats", "labels", "top"}
+    flag = {"name": "dataset", "names": "augment"} | {name: name for name in names}
+    return re.sub(r"`([a-z_]+)`", lambda m: f"--{flag[m[1]]}" if m[1] in flag else m[0], text)
 
 
 def _overview():

@@ -19,7 +19,16 @@ def evaluate(settings, paths):
     """`kdkeras evaluate`: model files on a test split."""
     if not paths:
         raise ValueError("Name the model files to evaluate: kdkeras evaluate MODEL ...")
-    splits = data.load(settings["dataset"], settings["data_dir"], image_size=settings["image_size"])
+    size = settings["image_size"]
+    if size is None and settings["dataset"].startswith("folder:"):
+        size = runtimes.load(paths[0]).input_shape[0]
+    splits = data.load(
+        settings["dataset"],
+        settings["data_dir"],
+        image_size=size,
+        download=settings["download"],
+        verbose=0,
+    )
     images, labels = evaluation.collect(splits.test)
     teacher_logits = None
     if settings["teacher"]:

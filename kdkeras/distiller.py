@@ -55,6 +55,8 @@ class Distiller(keras.Model):
     >>> d.fit(x, y, epochs=10, validation_data=(x_val, y_val))
     >>> d.student.export("student")
 
+    In another process, `import kdkeras` lets `keras.models.load_model` read a saved Distiller.
+
     Reference:
         Hinton et al., [Distilling the Knowledge in a Neural Network](
         https://arxiv.org/abs/1503.02531), 2015.

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kdkeras import losses, models, runtimes
+from kdkeras import data, losses, models, runtimes
 
 
 def collect(dataset):
@@ -42,9 +42,13 @@ def scores(labels, logits, teacher_logits=None):
         labels or predictions (a class that is never predicted has precision 0); with
         `teacher_logits` also `agreement`, the share of examples with the teacher's top class, and
         `kl`, the mean `KL(teacher || model)` in nats at temperature 1.
+
+    Raises:
+        ValueError: Labels that are not integers in 0..classes - 1.
     """
     from sklearn import metrics
 
+    data.check_labels(labels, logits.shape[-1])
     predicted = np.argmax(logits, axis=-1)
     options = {"average": "macro", "zero_division": 0}
     result = {

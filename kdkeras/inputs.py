@@ -50,12 +50,23 @@ def check_models(student, teacher):
         raise ValueError(
             "`student` and `teacher` must be two models. Received: the same one twice."
         )
+    if _has_graph(student) and _has_graph(teacher):
+        shapes = [keras.tree.map_structure(lambda x: x.shape, m.inputs) for m in (student, teacher)]
+        if not all(map(_compatible, *shapes)) or len(shapes[0]) != len(shapes[1]):
+            raise ValueError(
+                "`student` and `teacher` must take the same inputs. Received: a student for inputs "
+                f"of shape {shapes[0]} and a teacher for {shapes[1]}."
+            )
     of_student, of_teacher = num_classes(student), num_classes(teacher)
     if None not in (of_student, of_teacher) and of_student != of_teacher:
         raise ValueError(
             "`student` and `teacher` must have the same number of classes. Received: a student "
             f"with {of_student} and a teacher with {of_teacher}."
         )
+
+
+def _compatible(shape, other):
+    return tf.TensorShape(shape).is_compatible_with(other)
 
 
 def check_hard_loss(loss):
@@ -135,6 +146,8 @@ def checked(x, y=None, **expected):
         return x.map(
             lambda *batch: _checked_batch(batch, **expected), num_parallel_calls=tf.data.AUTOTUNE
         )
+    if isinstance(x, np.ndarray) and y is None and expected["kind"] is not None:
+        raise ValueError("`y` must be given: the hard loss needs labels. Received: y=None")
     if isinstance(x, np.ndarray) and y is not None:
         labels = enriched(y)["label"]
         labels = np.asarray(labels) if isinstance(labels, list) else labels

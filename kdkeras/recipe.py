@@ -54,7 +54,10 @@ class Recipe:
         False, "download a tensorflow_datasets set that is not in --data_dir yet", teacher=True
     )
     image_size: int | None = _setting(
-        None, "side of the square images, for sets whose pictures vary in size", teacher=True
+        None,
+        "side of the square images; unless given 16 for digits, 96 for a folder (evaluate: the "
+        "model's), and a tensorflow_datasets set's own",
+        teacher=True,
     )
     max_train: int | None = _setting(
         None, "use only so many training images (stratified); all unless given", teacher=True

@@ -69,10 +69,14 @@ def _run(recipe, names):
         for name in names:
             stages.batches(name, recipe, splits)
         folder = workdir.claim(recipe)
+        if recipe.verbose:
+            print(_header(recipe, splits, names, folder), flush=True)
         files.write_text(folder / "labels.txt", "".join(f"{n}\n" for n in splits.class_names))
         trainings = {name: stages.train(name, built, recipe, splits) for name in names}
         exports = {}
+        # The test split is touched here alone.
         images, labels = evaluation.collect(splits.test)
+        logits = {name: evaluation.logits_of(model, images) for name, model in built.items()}
         if recipe.export:
             exports = export_student(
                 built["student"], folder / "export", images, overwrite=recipe.resume
@@ -80,17 +84,37 @@ def _run(recipe, names):
             files.write_text(folder / "export" / "labels.txt", (folder / "labels.txt").read_text())
         results = {
             "format": workdir.FORMAT,
-            "models": _tested(built, trainings, images, labels),
+            "models": _tested(built, trainings, logits, labels),
             "exports": exports,
             "seconds": {name: trainings[name]["seconds"] for name in names},
             "environment": workdir.environment(),
             "recipe": recipe.to_dict(),
         }
-    if {"control", "student"} <= set(names):
-        accuracy = {name: results["models"][name]["test"]["accuracy"] for name in names}
-        results["gain"] = accuracy["student"] - accuracy["control"]
+        if {"control", "student"} <= set(names):
+            results.update(_gain(logits, labels))
     results["seconds"]["all"] = round(time.monotonic() - started, 1)
     return workdir.finish(folder, results)
+
+
+def _header(recipe, splits, names, folder):
+    parts = ("train", "validation", "test")
+    sizes = [f"{len(getattr(splits, part).ids):,} {part}" for part in parts]
+    shape = "x".join(map(str, splits.input_shape))
+    return (
+        f"{splits.name}: {', '.join(sizes)} images of {shape} in {splits.num_classes} classes\n"
+        f"In turn: {', '.join(names)}; {recipe.epochs} epochs each unless said otherwise. The first "
+        f"epoch of each\nstarts slowly, for TensorFlow compiles it. Results go to {folder}"
+    )
+
+
+def _gain(logits, labels):
+    """Test accuracy over the control's, with the standard error of the paired difference."""
+    right = {name: of_model.argmax(-1) == labels for name, of_model in logits.items()}
+    difference = right["student"].astype("float64") - right["control"]
+    return {
+        "gain": float(difference.mean()),
+        "gain_standard_error": float(difference.std() / len(labels) ** 0.5),
+    }
 
 
 def load_data(recipe):
@@ -106,21 +130,20 @@ def load_data(recipe):
     )
 
 
-def _tested(built, trainings, images, labels):
-    """Size, training and test metrics of each model; the test split is touched here alone."""
-    teacher_logits = evaluation.logits_of(built["teacher"], images)
-    tested = {}
-    for name, model in built.items():
-        logits = teacher_logits if name == "teacher" else evaluation.logits_of(model, images)
-        like = None if name == "teacher" else teacher_logits
-        tested[name] = {
+def _tested(built, trainings, logits, labels):
+    """Size, training and test metrics of each model."""
+    return {
+        name: {
             "name": model.name,
             "parameters": model.count_params(),
             "macs": models.macs(model),
             "training": trainings[name],
-            "test": evaluation.scores(labels, logits, like),
+            "test": evaluation.scores(
+                labels, logits[name], None if name == "teacher" else logits["teacher"]
+            ),
         }
-    return tested
+        for name, model in built.items()
+    }
 
 
 def export_student(
@@ -130,7 +153,7 @@ def export_student(
 
     Args:
         student: `keras.Model`.
-        folder: Where they go, as `saved_model` and `student.tflite`.
+        folder: Where they go, as `saved_model` and `student.tflite` (`student.float16.tflite`).
         images: Array of images to compare on.
         precision: Of the `.tflite` file, as in `kdkeras.export.tflite`.
         formats: Which to write: some of "saved_model" and "tflite".
@@ -150,7 +173,9 @@ def export_student(
         if kind == "saved_model":
             path = export.saved_model(student, folder / kind, **options)
         else:
-            path = export.tflite(student, folder / "student.tflite", precision, **options)
+            suffix = "" if precision == "float32" else f".{precision}"
+            path = folder / f"student{suffix}.tflite"
+            export.tflite(student, path, precision, **options)
         of_file = runtimes.load(path)(images)
         difference = tf.nn.softmax(of_file) - tf.nn.softmax(logits)
         parts = [path] if path.is_file() else [part for part in path.rglob("*") if part.is_file()]

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from kdkeras import models, noise
+from kdkeras.models import surgery
 
 BATCH = 256
 
@@ -33,8 +34,7 @@ def load(path):
         raise ValueError(f"`path` must be a model file. Received: '{path}', which does not exist.")
     try:
         if path.suffix == ".keras":
-            model = keras.models.load_model(path, compile=False)
-            return KerasModel(models.logits(model) if models.final_softmax(model) else model)
+            return KerasModel(graph(keras.models.load_model(path, compile=False), path))
         if path.suffix == ".tflite":
             return LiteRT(path)
         if (path / "saved_model.pb").exists():
@@ -44,6 +44,20 @@ def load(path):
     raise ValueError(
         f"`path` must be a .keras file, a .tflite file or a SavedModel folder. Received: '{path}'"
     )
+
+
+def graph(model, path):
+    """A loaded model that gives logits, and whose input and output shapes are known.
+
+    Raises:
+        ValueError: It is a subclassed model, such as a Distiller.
+    """
+    if not surgery.is_graph(model):
+        raise ValueError(
+            f"a Functional or Sequential model is needed. Received: '{path}', which holds a "
+            f"{type(model).__name__}. Of a Distiller, save `distiller.student`."
+        )
+    return models.logits(model) if models.final_softmax(model) else model
 
 
 class KerasModel:

@@ -3,6 +3,7 @@
 import keras
 
 from kdkeras import (
+    arguments,
     augment,
     data,
     distiller,
@@ -10,6 +11,7 @@ from kdkeras import (
     inputs,
     models,
     perturbations,
+    runtimes,
     training,
 )
 
@@ -35,6 +37,8 @@ def build(recipe, splits, names):
     for name in names:
         role = "teacher" if name == "teacher" else "student"
         architecture = getattr(recipe, role)
+        if not architecture.endswith(".keras"):
+            arguments.one_of(role, architecture, models.architectures())
         if architecture.endswith(".keras"):
             built[name] = _load(architecture, role, splits)
             continue
@@ -65,8 +69,7 @@ def _load(path, role, splits):
         model = keras.models.load_model(path, compile=False)
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"`teacher` cannot be loaded from '{path}': {error}") from error
-    if models.final_softmax(model):
-        model = models.logits(model)
+    model = runtimes.graph(model, path)
     shape, classes = tuple(model.input_shape[1:]), model.output_shape[-1]
     if shape != splits.input_shape or classes != splits.num_classes:
         raise ValueError(
@@ -104,11 +107,22 @@ def train(name, built, recipe, splits):
         record = {"loaded": recipe.teacher, "seconds": 0.0}
     else:
         record = _fit(name, built, recipe, splits)
+    _warn_of_chance(name, record, splits)
     with files.atomic_path(path) as temporary:
         built[name].save(temporary)
     record_path.parent.mkdir(exist_ok=True)
     files.write_json(record_path, record)
     return record
+
+
+def _warn_of_chance(name, record, splits):
+    chance = 1.0 / splits.num_classes
+    spread = (chance * (1.0 - chance) / len(splits.validation)) ** 0.5
+    if "best" in record and record["best"]["val_accuracy"] <= chance + 2.0 * spread:
+        print(
+            f"Warning: the {name} is at chance level ({record['best']['val_accuracy']:.1%} of the "
+            "validation images). Train for more epochs, or with another learning rate."
+        )
 
 
 def batches(name, recipe, splits, *, first_epoch=0):

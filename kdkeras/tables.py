@@ -54,7 +54,11 @@ def results(found):
     parts = [aligned(rows), "On the test split:"]
     parts.append(scores({name: model["test"] for name, model in found["models"].items()}))
     if "gain" in found:
-        parts.append(f"Gain of the student over the control: {100 * found['gain']:+.2f} points")
+        parts.append(
+            f"Gain of the student over the control: {100 * found['gain']:+.2f} points, standard "
+            f"error {100 * found['gain_standard_error']:.2f}\n(of this test split's size; another "
+            "seed gives another gain)"
+        )
     if found["exports"]:
         parts.append(exports(found["exports"]))
     return "\n\n".join(parts)

@@ -108,8 +108,9 @@ def fit(model, training, validation, *, recipe, stage, epochs):
     return {
         "epochs": epochs,
         "best_epoch": best + 1,
-        "best": rows[best],
-        "last": rows[-1],
+        # Without the log's own count of epochs, which starts at 0.
+        "best": {key: value for key, value in rows[best].items() if key != "epoch"},
+        "last": {key: value for key, value in rows[-1].items() if key != "epoch"},
         "seconds": round(seconds, 1),
     }
 
@@ -121,7 +122,8 @@ def _epochs_done(backup):
 
 def _history(log):
     with open(log, newline="") as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        rows = list(csv.DictReader(file))
+    return [{key: float(value) for key, value in row.items()} for row in rows]
 
 
 def _write_history(log, rows):

@@ -533,6 +533,7 @@ def test_bad_arguments(options, message):
         ),
         (classifier, lambda: classifier(classes=5), "student with 3 and a teacher with 5"),
         (lambda: "model", classifier, "`student` must be a `keras.Model`"),
+        (lambda: classifier(features=7), classifier, "must take the same inputs"),
     ],
 )
 def test_models_that_do_not_fit(student, teacher, message):
@@ -610,6 +611,11 @@ def test_integer_labels_for_a_one_hot_loss():
     d.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True))
     with pytest.raises(ValueError, match="must be one-hot.*to_categorical"):
         d.fit(x, y, verbose=0)
+
+
+def test_no_labels_for_a_hard_loss():
+    with pytest.raises(ValueError, match="`y` must be given"):
+        make().fit(examples()[0], verbose=0)
 
 
 def test_targets_without_a_label():

@@ -72,3 +72,9 @@ def test_probabilities_where_logits_are_needed():
         ValueError, match=r"`model` must give logits.*kdkeras.models.logits\(model\)"
     ):
         kdkeras.evaluate(model, examples())
+
+
+def test_labels_out_of_range():
+    x, y = examples()
+    with pytest.raises(ValueError, match="labels"):
+        kdkeras.evaluate(classifier(), (x, y + 20))

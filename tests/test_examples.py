@@ -21,7 +21,7 @@ def test_every_example_is_here():
 def test_distill_digits():
     found = example("distill_digits").main()
     assert found["teacher"]["accuracy"] > 0.95
-    assert found["student"]["accuracy"] > found["control"]["accuracy"] - 0.005
+    assert found["student"]["accuracy"] > found["control"]["accuracy"] + 0.01
     assert found["student"]["kl"] < found["control"]["kl"]
 
 

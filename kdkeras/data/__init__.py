@@ -1,7 +1,7 @@
 """Data: `load(name)` gives three splits, `batches(split, ...)` gives batches with ids and views."""
 
 from kdkeras.data.batching import batches
-from kdkeras.data.checks import check
+from kdkeras.data.checks import check, check_labels
 from kdkeras.data.examples import Examples, Streamed, arrays, with_ids
 from kdkeras.data.folders import read_picture
 from kdkeras.data.splits import Splits, load
@@ -13,6 +13,7 @@ __all__ = [
     "arrays",
     "batches",
     "check",
+    "check_labels",
     "load",
     "read_picture",
     "with_ids",

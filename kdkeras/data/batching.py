@@ -169,6 +169,10 @@ def _numbered(split):
             '`split` must have targets {"label", "id"}, or plain labels. '
             f"Received: {sorted(targets)}."
         )
+    if image.dtype.is_floating:
+        # The first picture tells pixels in 0..255 from those in [0, 1].
+        for first, _ in numbered.take(1):
+            checks.check_pixels(first.numpy()[None])
     if image.shape.rank != 3:
         raise ValueError(
             "`split` must hold single images (height, width, channels), not batches. "

@@ -32,7 +32,7 @@ def check(images, labels, num_classes, *, one_hot=False):
             "`images` and `labels` must have the same length. "
             f"Received: {len(images)} images, {len(labels)} labels."
         )
-    _check_pixels(images)
+    check_pixels(images)
     if one_hot:
         _check_one_hot(labels, num_classes)
     else:
@@ -69,7 +69,7 @@ def integer(name, value, low=None):
     return int(value)
 
 
-def _check_pixels(images):
+def check_pixels(images):
     if np.issubdtype(images.dtype, np.integer):
         raise ValueError(
             "`images` must be floats in [0, 1]. Received: dtype "
