@@ -102,8 +102,8 @@ def _header(recipe, splits, names, folder):
     shape = "x".join(map(str, splits.input_shape))
     return (
         f"{splits.name}: {', '.join(sizes)} images of {shape} in {splits.num_classes} classes\n"
-        f"In turn: {', '.join(names)}; {recipe.epochs} epochs each unless said otherwise. The first "
-        f"epoch of each\nstarts slowly, for TensorFlow compiles it. Results go to {folder}"
+        f"In turn: {', '.join(names)}. The first epoch of each starts slowly: TensorFlow compiles.\n"
+        f"Results go to {folder}"
     )
 
 

@@ -726,3 +726,11 @@ def test_with_ids_numbers_by_position():
     assert [int(t["label"]) for t in targets] == [0, 1, 2, 3, 4]
     with pytest.raises(ValueError, match=r"elements \(image, label\)"):
         data.with_ids(numbered)
+
+
+@pytest.mark.parametrize(("scale", "message"), [(255.0, "Divide by 255"), (-1.0, "Undo any")])
+def test_batches_of_floats_out_of_range(scale, message):
+    pixels = scale * np.random.default_rng(0).random((4, 6, 6, 3), "float32")
+    split = tf.data.Dataset.from_tensor_slices((pixels, np.zeros(4, int)))
+    with pytest.raises(ValueError, match=message):
+        data.batches(split, 2, seed=0)
