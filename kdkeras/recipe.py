@@ -106,7 +106,7 @@ class Recipe:
 
     # Training
     epochs: int = _setting(
-        10, "epochs of each training; of the teacher too, unless --teacher_epochs", teacher=True
+        12, "epochs of each training; of the teacher too, unless --teacher_epochs", teacher=True
     )
     teacher_epochs: int | None = _setting(
         None, "epochs of a teacher that is trained here", teacher=True

@@ -102,7 +102,7 @@ def _header(recipe, splits, names, folder):
     shape = "x".join(map(str, splits.input_shape))
     return (
         f"{splits.name}: {', '.join(sizes)} images of {shape} in {splits.num_classes} classes\n"
-        f"In turn: {', '.join(names)}. The first epoch of each starts slowly: TensorFlow compiles.\n"
+        f"In turn: {', '.join(names)}. Each starts slowly: TensorFlow compiles it.\n"
         f"Results go to {folder}"
     )
 
