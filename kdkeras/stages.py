@@ -201,7 +201,7 @@ def _fit(name, built, recipe, splits):
             temperature=recipe.temperature,
             perturbation=noise(recipe) if recipe.perturb_in == "step" else None,
         )
-    steps = int(batches(name, recipe, splits).cardinality())
+    steps = -(-len(splits.train.ids) // recipe.batch_size)
     model.compile(
         training.optimizer(recipe, steps_per_epoch=steps, epochs=epochs),
         loss=loss,
