@@ -61,7 +61,7 @@ def predict(settings, paths):
     if not paths:
         raise ValueError("Name the pictures to look at: kdkeras predict PICTURE ... --model=FILE")
     if not settings["model"]:
-        raise ValueError("`--model` must name a model file. Received: none.")
+        raise ValueError("--model must name a model file. Received: none.")
     model = runtimes.load(settings["model"])
     height, width, _ = model.input_shape
     if height != width:
@@ -80,7 +80,7 @@ def _class_names(settings, classes):
     path = pathlib.Path(settings["labels"] or model.parent / "labels.txt")
     if not path.exists():
         if settings["labels"]:
-            raise ValueError(f"`--labels` must name a text file. Received: '{path}', not there.")
+            raise ValueError(f"--labels must name a text file. Received: '{path}', not there.")
         return [f"class {index}" for index in range(classes)]
     names = path.read_text().splitlines()
     if len(names) != classes:
@@ -93,13 +93,13 @@ def export(settings, words):
     del words
     work = settings["workdir"] and pathlib.Path(settings["workdir"])
     if not work and not (settings["model"] and settings["output"]):
-        raise ValueError("Give `--workdir`, or both `--model` and `--output`.")
+        raise ValueError("Give --workdir, or both --model and --output.")
     path = pathlib.Path(settings["model"] or work / "student.keras")
     folder = pathlib.Path(settings["output"] or work / "export")
     formats = settings["formats"].split(",")
     student = runtimes.load(path).model if path.suffix == ".keras" else None
     if student is None:
-        raise ValueError(f"`--model` must be a .keras file. Received: '{path}'")
+        raise ValueError(f"--model must be a .keras file. Received: '{path}'")
     if work:
         images, _ = evaluation.collect(runner.load_data(recipe.read(work / "recipe.json")).test)
     else:
