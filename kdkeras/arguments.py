@@ -33,8 +33,10 @@ def near_matches(value, choices):
 def one_of(name, value, choices):
     """Returns `value` if it is one of `choices` (strings)."""
     if value not in choices:
-        raise ValueError(
-            f"`{name}` must be one of {', '.join(map(repr, choices))}. "
-            f"Received: {name}={value!r}.{near_matches(value, choices)}"
-        )
+        near = near_matches(value, choices)
+        # With a near match at hand, a long list would only bury it.
+        listed = ", ".join(map(repr, choices))
+        if near and len(choices) > 8:
+            listed = f"{len(choices)} known names, such as {choices[0]!r}"
+        raise ValueError(f"`{name}` must be one of {listed}. Received: {name}={value!r}.{near}")
     return value
