@@ -9,7 +9,18 @@ import time
 import keras
 import tensorflow as tf
 
-from kdkeras import arguments, data, evaluation, export, files, models, runtimes, stages, workdir
+from kdkeras import (
+    arguments,
+    data,
+    evaluation,
+    export,
+    files,
+    models,
+    runtimes,
+    stages,
+    training,
+    workdir,
+)
 
 FORMATS = ("saved_model", "tflite")
 
@@ -62,6 +73,7 @@ def train(recipe):
 
 def _run(recipe, names):
     started = time.monotonic()
+    training.check_logs(recipe)
     with _precision_policy(recipe.precision_policy):
         splits = load_data(recipe)
         # Built before anything is trained, so that what does not fit is known at once.

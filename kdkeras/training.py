@@ -1,6 +1,7 @@
 """Trains one model of a run: optimizer, logs, and the best epoch by validation."""
 
 import csv
+import importlib.util
 import math
 import sys
 import time
@@ -8,6 +9,15 @@ import time
 import keras
 
 from kdkeras import files
+
+
+def check_logs(recipe):
+    """Raises a `ValueError` if the logs that a recipe asks for need a package that is missing."""
+    if recipe.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise ValueError(
+            "`tensorboard` needs a package that is not installed. Received: tensorboard=True. "
+            "Run: pip install 'kdkeras[tensorboard]'"
+        )
 
 
 def optimizer(recipe, *, steps_per_epoch, epochs):
@@ -85,7 +95,8 @@ def fit(model, training, validation, *, recipe, stage, epochs):
         keras.callbacks.BackupAndRestore(str(backup), delete_checkpoint=False),
     ]
     if recipe.tensorboard:
-        callbacks.append(_tensorboard(folder / "logs" / "tensorboard" / stage))
+        events = folder / "logs" / "tensorboard" / stage
+        callbacks.append(keras.callbacks.TensorBoard(str(events)))
     started = time.monotonic()
     history = model.fit(
         training(first_epoch),
@@ -129,13 +140,3 @@ def _history(log):
 def _write_history(log, rows):
     lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)] if rows else []
     files.write_text(log, "".join(line + "\n" for line in lines))
-
-
-def _tensorboard(folder):
-    try:
-        import tensorboard  # noqa: F401
-    except ImportError as error:
-        raise ValueError(
-            "`tensorboard=True` needs the tensorboard package: pip install 'kdkeras[tensorboard]'."
-        ) from error
-    return keras.callbacks.TensorBoard(str(folder))

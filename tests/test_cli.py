@@ -356,6 +356,20 @@ def test_mixed_precision_and_mixup(capsys, tmp_path, policy):
     assert keras.config.dtype_policy().name == "float32"
 
 
+def test_tensorboard_logs(capsys, tmp_path, monkeypatch):
+    words = ["distill", *TINY, "--nocontrol", "--noexport", "--tensorboard"]
+    status, _, err = run(capsys, *words, f"--workdir={tmp_path / 'w'}")
+    assert status == 0, err
+    for stage in ("teacher", "student"):
+        folder = tmp_path / "w" / "logs" / "tensorboard" / stage
+        assert list(folder.rglob("events.out.tfevents.*"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    status, _, err = run(capsys, *words, f"--workdir={tmp_path / 'none'}")
+    assert status == 1
+    assert "pip install 'kdkeras[tensorboard]'" in err
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_teacher_of_other_classes_or_images(capsys, tmp_path):
     models.mlp(input_shape=(16, 16, 3), num_classes=7).save(tmp_path / "t.keras")
     words = [f"--teacher={tmp_path / 't.keras'}", f"--workdir={tmp_path / 'w'}"]
