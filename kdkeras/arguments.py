@@ -13,6 +13,15 @@ def number(name, value, *, low=-math.inf, high=math.inf, expected="a finite numb
     return float(value)
 
 
+def integer(name, value, low=None):
+    """Returns `value` as an int if it is an integer of at least `low`."""
+    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not is_integer or (low is not None and value < low):
+        at_least = "" if low is None else f" of at least {low}"
+        raise ValueError(f"`{name}` must be an integer{at_least}. Received: {name}={value!r}")
+    return int(value)
+
+
 def positive(name, value):
     """Returns `value` as a float if it is finite and above 0."""
     return number(name, value, low=math.nextafter(0.0, 1.0), expected="positive and finite")

@@ -7,7 +7,6 @@ augmented picture depends on (seed, id, view) and not on the batch. Mixup is the
 import tensorflow as tf
 
 from kdkeras import arguments, randomness
-from kdkeras.data import checks
 
 # The streams that each function draws from.
 CROP_TOP, CROP_LEFT, FLIP, BRIGHTNESS, CONTRAST, SATURATION, CUTOUT_TOP, CUTOUT_LEFT, MIXUP = range(
@@ -38,7 +37,7 @@ def pad_and_crop(images, keys, *, padding=4):
     Reference:
         Lee et al., [Deeply-Supervised Nets](https://arxiv.org/abs/1409.5185), 2015.
     """
-    checks.integer("padding", padding, low=0)
+    arguments.integer("padding", padding, low=0)
     batch, height, width, channels = _shape(images)
     top = randomness.integers(keys, 2 * padding + 1, stream=CROP_TOP)
     left = randomness.integers(keys, 2 * padding + 1, stream=CROP_LEFT)
@@ -140,7 +139,7 @@ def cutout(images, keys, *, size):
         DeVries and Taylor, [Improved Regularization of Convolutional Neural Networks with Cutout](
         https://arxiv.org/abs/1708.04552), 2017.
     """
-    checks.integer("size", size, low=1)
+    arguments.integer("size", size, low=1)
     _, height, width, _ = _shape(images)
 
     def covered(length, stream):

@@ -63,10 +63,12 @@ def predict(settings, paths):
     if not settings["model"]:
         raise ValueError("--model must name a model file. Received: none.")
     model = runtimes.load(settings["model"])
-    height, width, _ = model.input_shape
-    if height != width:
-        raise ValueError(f"'{settings['model']}' takes pictures of {height}x{width}, not squares.")
-    images = np.stack([data.read_picture(path, height) for path in paths])
+    if len(model.input_shape) != 3 or model.input_shape[0] != model.input_shape[1]:
+        raise ValueError(
+            f"--model must take square pictures. Received: '{settings['model']}', whose inputs "
+            f"have shape {model.input_shape}."
+        )
+    images = np.stack([data.read_picture(path, model.input_shape[0]) for path in paths])
     probabilities = np.asarray(keras.ops.softmax(model(images)))
     names = _class_names(settings, probabilities.shape[-1])
     for path, row in zip(paths, probabilities, strict=True):
@@ -97,9 +99,9 @@ def export(settings, words):
     path = pathlib.Path(settings["model"] or work / "student.keras")
     folder = pathlib.Path(settings["output"] or work / "export")
     formats = settings["formats"].split(",")
-    student = runtimes.load(path).model if path.suffix == ".keras" else None
-    if student is None:
+    if path.suffix != ".keras":
         raise ValueError(f"--model must be a .keras file. Received: '{path}'")
+    student = runtimes.load(path).model
     if work:
         images, _ = evaluation.collect(runner.load_data(recipe.read(work / "recipe.json")).test)
     else:

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kdkeras import data, losses, models, runtimes
+from kdkeras import data, inputs, losses, runtimes
 
 
 def collect(dataset):
@@ -82,11 +82,8 @@ def evaluate(model, dataset, teacher=None):
     {'accuracy': 0.98, 'precision': 0.98, 'recall': 0.98, 'agreement': 0.99, 'kl': 0.03}
     """
     for role, given in (("model", model), ("teacher", teacher)):
-        if isinstance(given, keras.Model) and models.final_softmax(given):
-            raise ValueError(
-                f"`{role}` must give logits. Received: model '{given.name}', which ends in "
-                f"softmax. Use kdkeras.models.logits({role})."
-            )
+        if isinstance(given, keras.Model):
+            inputs.check_logits(role, given)
     images, labels = collect(dataset) if isinstance(dataset, tf.data.Dataset) else dataset
     teacher_logits = None if teacher is None else logits_of(teacher, images)
     return scores(labels, logits_of(model, images), teacher_logits)

@@ -41,11 +41,7 @@ def check_models(student, teacher):
                 f"`{role}` must have one output, logits of shape (batch, num_classes). Received: a "
                 f"model with {len(model.outputs)} outputs: {model.output_names}"
             )
-        if models.final_softmax(model):
-            raise ValueError(
-                f"`{role}` must give logits. Received: model '{model.name}', which ends in "
-                f"softmax. Use kdkeras.models.logits({role}), the same network without it."
-            )
+        check_logits(role, model)
     if student is teacher:
         raise ValueError(
             "`student` and `teacher` must be two models. Received: the same one twice."
@@ -62,6 +58,15 @@ def check_models(student, teacher):
         raise ValueError(
             "`student` and `teacher` must have the same number of classes. Received: a student "
             f"with {of_student} and a teacher with {of_teacher}."
+        )
+
+
+def check_logits(role, model):
+    """Refuses a model that ends in softmax."""
+    if models.final_softmax(model):
+        raise ValueError(
+            f"`{role}` must give logits. Received: model '{model.name}', which ends in softmax. "
+            f"Use kdkeras.models.logits({role}), the same network without it."
         )
 
 

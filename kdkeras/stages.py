@@ -37,11 +37,10 @@ def build(recipe, splits, names):
     for name in names:
         role = "teacher" if name == "teacher" else "student"
         architecture = getattr(recipe, role)
-        if not architecture.endswith(".keras"):
-            arguments.one_of(role, architecture, models.architectures())
         if architecture.endswith(".keras"):
             built[name] = _load(architecture, role, splits)
             continue
+        arguments.one_of(role, architecture, models.architectures())
         width = getattr(recipe, f"{role}_width")
         if width is None and architecture == "mobilenet_v2":
             width = MOBILENET_ALPHA

@@ -48,8 +48,6 @@ class Term:
 
 def names(terms):
     """The names of the terms' losses, with a number where one comes again."""
-    result = []
-    for term in terms:
-        again = sum(term.loss.name == other.loss.name for other in terms[: len(result)])
-        result.append(f"{term.loss.name}_{again + 1}" if again else term.loss.name)
-    return result
+    plain = [term.loss.name for term in terms]
+    earlier = [plain[:i].count(name) for i, name in enumerate(plain)]
+    return [f"{name}_{n + 1}" if n else name for name, n in zip(plain, earlier, strict=True)]

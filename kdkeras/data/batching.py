@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from kdkeras import randomness
+from kdkeras import arguments, randomness
 from kdkeras.data import checks, examples
 
 
@@ -62,13 +62,13 @@ def batches(
     >>> data = batches(splits.train, 128, seed=0, augment=augment.pipeline("crop,flip"))
     >>> model.fit(data.map(lambda x, y: (x, y["label"])), epochs=10)
     """
-    checks.integer("seed", seed)
-    checks.integer("batch_size", batch_size, low=1)
-    checks.integer("first_epoch", first_epoch, low=0)
-    checks.integer("shuffle_buffer", shuffle_buffer, low=1)
+    arguments.integer("seed", seed)
+    arguments.integer("batch_size", batch_size, low=1)
+    arguments.integer("first_epoch", first_epoch, low=0)
+    arguments.integer("shuffle_buffer", shuffle_buffer, low=1)
     for name, value, low in (("views", views, 1), ("one_hot", one_hot, 2)):
         if value is not None:
-            checks.integer(name, value, low=low)
+            arguments.integer(name, value, low=low)
 
     if isinstance(split, examples.Examples):
         size = len(split.ids)

@@ -1,6 +1,4 @@
-"""Checks of arrays and arguments that end in a `ValueError` saying what to change."""
-
-import numbers
+"""Checks of arrays of images and labels, each a `ValueError` saying what to change."""
 
 import numpy as np
 
@@ -58,15 +56,6 @@ def check_labels(labels, num_classes, name="labels"):
             f"{name}[{outside[0]}]={labels[outside[0]]} ({len(outside)} such). Correct "
             "`num_classes`, or number the classes from 0 and leave unlabelled images out."
         )
-
-
-def integer(name, value, low=None):
-    """Returns `value` as an int if it is an integer of at least `low`."""
-    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not is_integer or (low is not None and value < low):
-        at_least = "" if low is None else f" of at least {low}"
-        raise ValueError(f"`{name}` must be an integer{at_least}. Received: {name}={value!r}")
-    return int(value)
 
 
 def check_pixels(images):

@@ -79,10 +79,10 @@ def load(
             "`name` must be 'digits', 'folder:PATH' or a set of TensorFlow Datasets. "
             f"Received: name={name!r}"
         )
-    checks.integer("seed", seed)
+    arguments.integer("seed", seed)
     for argument, value in (("image_size", image_size), ("max_train", max_train)):
         if value is not None:
-            checks.integer(argument, value, low=1)
+            arguments.integer(argument, value, low=1)
     if not 0.0 < arguments.number("validation_fraction", validation_fraction) < 1.0:
         raise ValueError(
             "`validation_fraction` must be above 0 and below 1. "
