@@ -13,7 +13,8 @@ PACKAGE = pathlib.Path(kdkeras.__file__).parent
 
 # From the ground up.
 ORDER = (
-    *("arguments", "noise", "files", "randomness", "data", "augment", "models", "losses"),
+    *("arguments", "noise", "files", "randomness", "data", "augment", "models"),
+    *("schedules", "losses"),
     *("perturbations", "runtimes", "terms", "inputs", "distiller", "evaluation", "conversion"),
     *("export", "recipe", "training", "stages", "workdir", "runner", "tables", "commands", "cli"),
     "__main__",

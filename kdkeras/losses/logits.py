@@ -3,7 +3,8 @@
 import keras
 from keras import ops
 
-from kdkeras import arguments
+from kdkeras import arguments, schedules
+from kdkeras.losses import base
 
 
 def _log_softmax(logits, temperature):
@@ -35,7 +36,7 @@ def soft_targets(logits, temperature):
         Hinton et al., [Distilling the Knowledge in a Neural Network](
         https://arxiv.org/abs/1503.02531), 2015, equation 1.
     """
-    temperature = arguments.positive("temperature", temperature)
+    temperature = schedules.known(arguments.positive, "temperature", temperature)
     return ops.exp(_log_softmax(ops.convert_to_tensor(logits), temperature))
 
 
@@ -71,7 +72,7 @@ def soft_target_divergence(teacher_logits, student_logits, temperature):
         Hinton et al., [Distilling the Knowledge in a Neural Network](
         https://arxiv.org/abs/1503.02531), 2015, section 2.
     """
-    temperature = arguments.positive("temperature", temperature)
+    temperature = schedules.known(arguments.positive, "temperature", temperature)
     teacher_logits = ops.convert_to_tensor(teacher_logits)
     student_logits = ops.convert_to_tensor(student_logits)
     if teacher_logits.shape[-1] != student_logits.shape[-1]:
@@ -92,11 +93,11 @@ def soft_target_divergence(teacher_logits, student_logits, temperature):
 
 
 @keras.saving.register_keras_serializable("kdkeras")
-class SoftTargets(keras.losses.Loss):
+class SoftTargets(base.DistillationLoss):
     """The soft targets of a teacher as a loss: `soft_target_divergence`, averaged over the batch.
 
     Args:
-        temperature: Positive number `T`, 4 unless told.
+        temperature: Positive number `T`, 4 unless told; or a Keras schedule of the step.
         reduction: As in `keras.losses.Loss`; the mean over the batch unless told.
         name: The name in logs.
         dtype: As in `keras.losses.Loss`.
@@ -129,10 +130,11 @@ class SoftTargets(keras.losses.Loss):
         dtype=None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.temperature = arguments.positive("temperature", temperature)
+        self.temperature = schedules.checked(arguments.positive, "temperature", temperature)
 
     def call(self, y_true, y_pred):
         return soft_target_divergence(y_true, y_pred, self.temperature)
 
     def get_config(self):
-        return {**super().get_config(), "temperature": self.temperature}
+        temperature = keras.saving.serialize_keras_object(self.temperature)
+        return {**super().get_config(), "temperature": temperature}
