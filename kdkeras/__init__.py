@@ -15,6 +15,7 @@ if typing.TYPE_CHECKING:
     from kdkeras.evaluation import evaluate
     from kdkeras.recipe import Recipe
     from kdkeras.runner import run
+    from kdkeras.taps import match_layers
     from kdkeras.terms import Term
 
 __version__ = "0.1.0"
@@ -28,10 +29,15 @@ __all__ = [
     "evaluate",
     "export",
     "losses",
+    "match_layers",
+    "methods",
     "models",
     "perturbations",
     "run",
     "runtimes",
+    "taps",
+    "teachers",
+    "transfer",
 ]
 
 _HOMES = {
@@ -39,9 +45,17 @@ _HOMES = {
     "Recipe": "recipe",
     "Term": "terms",
     "evaluate": "evaluation",
+    "match_layers": "taps",
     "run": "runner",
 }
-_WITH_REGISTERED_CLASSES = ("losses", "perturbations", "terms", "distiller")
+_WITH_REGISTERED_CLASSES = (
+    "losses",
+    "perturbations",
+    "adapters",
+    "teachers",
+    "terms",
+    "distiller",
+)
 
 
 def __getattr__(name):

@@ -27,6 +27,11 @@ def positive(name, value):
     return number(name, value, low=math.nextafter(0.0, 1.0), expected="positive and finite")
 
 
+def nonnegative(name, value):
+    """Returns `value` as a float if it is finite and at least 0."""
+    return number(name, value, low=0.0, expected="a finite number, at least 0")
+
+
 def fraction(name, value):
     """Returns `value` as a float if it lies in [0, 1]."""
     return number(name, value, low=0.0, high=1.0, expected="a number in [0, 1]")

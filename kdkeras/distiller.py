@@ -6,46 +6,67 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from kdkeras import arguments, inputs, losses
+from kdkeras import (
+    arguments,
+    compatibility,
+    inputs,
+    losses,
+    schedules,
+    taps,
+    teachers,
+    teaching,
+    wiring,
+)
 from kdkeras import terms as distillation_terms
 
 
 @keras.saving.register_keras_serializable("kdkeras")
 class Distiller(keras.Model):
-    """Trains a student on labels and on a frozen teacher's outputs.
+    """Trains a student on labels and on a teacher's outputs.
 
     `L = alpha * hard(label, student(x')) + (1 - alpha) * sum_i weight_i * term_i(teacher(x),
     student(x'))`, plus the student's own penalties (regularisers and `add_loss`), where `x'` is `x`
     or the perturbed `x`.
 
     Everything that `keras.Model` does works: `fit`, `evaluate`, `predict`, callbacks, sample and
-    class weights, mixed precision, saving and loading. The student is `distiller.student`; it is
-    what people deploy. The teacher stays exactly as it was (`train_teacher` apart): its weights,
-    its BatchNorm statistics, its `trainable`. `.keras` files hold the whole Distiller; weights
-    files, backups and exports leave a frozen teacher out. `evaluate` reports the student alone: the
-    hard loss with its penalties, and the metrics; the teacher is not run.
+    class weights, mixed precision, saving and loading. `distiller.student` is what people deploy.
+    The teacher stays exactly as it was (`train_teacher` and `teacher_momentum` apart). `.keras`
+    files hold the whole Distiller; weights files, backups and exports leave a frozen teacher out.
+    `evaluate` reports the student alone, without the teacher: hard loss, penalties and metrics.
 
-    Data: `(x, y)`, or `(x, {"label": y, ...})`, with a sample weight as third if wanted. If the
-    dict has `"logits"`, they are the teacher's and the teacher is not run. If it has `"clean"`,
-    then `x` was perturbed in the pipeline and `"clean"` is what the teacher sees.
+    Each model runs once a step, however many terms there are. Images are resized where a model
+    takes another height and width; of inputs in a dict each model takes its own.
+
+    Data: `(x, y)`, or `(x, {"label": y, ...})`, with a sample weight as third if wanted; `x` alone
+    if `alpha` is 0. If the dict has `"logits"` (or `"probabilities"`), they are the teacher's and
+    the teacher is not run; terms of layers then need `"features"`, a dict by path. If it has
+    `"clean"`, then `x` was perturbed in the pipeline and `"clean"` is what the teacher sees.
 
     Args:
-        student: `keras.Model` with one output, logits of shape `(batch, num_classes)`.
-        teacher: `keras.Model` with logits for the same classes.
-        alpha: Weight of the labels' loss, in [0, 1].
-        temperature: Positive number; the temperature of the soft targets when `terms` is None.
+        student: `keras.Model` with logits of shape `(batch, num_classes)`, or a dict of them by the
+            name of its outputs.
+        teacher: `keras.Model` with logits for the same classes; a list of them, whose probabilities
+            are averaged (`kdkeras.teachers.ensemble`); a dict of models by the student's outputs; a
+            function from a NumPy batch to logits (`kdkeras.teachers.Predictions`); or None if the
+            data has `"logits"`.
+        alpha: Weight of the labels' loss, in [0, 1]; or a Keras schedule of the step.
+        temperature: Positive number, or a Keras schedule of the step; the temperature of the soft
+            targets when `terms` is None.
         terms: List of `Term`; None means `[Term(SoftTargets(temperature=temperature))]`.
         perturbation: None, or a callable `(model, x, targets, teacher=None) -> x'` such as
             `kdkeras.perturbations.Gaussian(stddev=0.1)`, made in the training step.
         teacher_view: "clean": the teacher sees `x`. "perturbed": it sees `x'`, as the student does.
         train_teacher: Whether the teacher takes a training step of its own before each of the
-            student's, with the optimizer, loss and metrics that it was compiled with. Its targets
-            are constants to the student. Its metrics are logged as `teacher_...`.
+            student's, with what it was compiled with; logged as `teacher_...`. If it is itself a
+            Distiller without a teacher, it learns from the student's logits: mutual learning.
+        teacher_momentum: None; or `m` in [0, 1): after each step the teacher, a copy of the student
+            at first, becomes `m * teacher + (1 - m) * student`, an average of past students.
         name: The model's name.
 
     Raises:
         ValueError: A model ends in softmax (`kdkeras.models.logits(model)` takes it off), the
-            numbers of classes differ, or an argument is out of its range.
+            numbers of classes differ, a term does not fit the models, or an argument is out of its
+            range.
 
     Example:
 
@@ -54,8 +75,6 @@ class Distiller(keras.Model):
     >>> d.compile("adam", loss=hard, metrics=["accuracy"])
     >>> d.fit(x, y, epochs=10, validation_data=(x_val, y_val))
     >>> d.student.export("student")
-
-    In another process, `import kdkeras` lets `keras.models.load_model` read a saved Distiller.
 
     Reference:
         Hinton et al., [Distilling the Knowledge in a Neural Network](
@@ -66,133 +85,120 @@ class Distiller(keras.Model):
         self,
         *,
         student,
-        teacher,
+        teacher=None,
         alpha=0.1,
         temperature=4.0,
         terms=None,
         perturbation=None,
         teacher_view="clean",
         train_teacher=False,
+        teacher_momentum=None,
         name="distiller",
     ):
-        alpha = arguments.fraction("alpha", alpha)
-        temperature = arguments.positive("temperature", temperature)
-        teacher_view = arguments.one_of("teacher_view", teacher_view, ("clean", "perturbed"))
-        inputs.check_models(student, teacher)
-        if perturbation is not None and not callable(perturbation):
-            raise ValueError(
-                "`perturbation` must be None or a callable (model, x, targets, teacher=None) -> "
-                f"x'. Received: perturbation={perturbation!r}"
-            )
-        if train_teacher and not teacher.compiled:
-            raise ValueError(
-                "`train_teacher=True` needs a compiled teacher: call teacher.compile(optimizer, "
-                "loss) first. Received: a teacher that is not compiled."
-            )
+        alpha = schedules.checked(arguments.fraction, "alpha", alpha)
+        temperature = schedules.checked(arguments.positive, "temperature", temperature)
+        teacher = teachers.as_teacher(teacher, compatibility.heads(student))
+        compatibility.check_models(student, teacher)
+        compatibility.check_teacher_training(student, teacher, train_teacher, teacher_momentum)
+        compatibility.check_perturbation(perturbation)
         # The student casts its own inputs; perturbed ones stay float32 until then.
-        super().__init__(name=name, dtype=_dtype_policy(student), autocast=False)
+        super().__init__(name=name, dtype=compatibility.dtype_policy(student), autocast=False)
         self.student = student
         # Set past Keras's tracking: neither its variables nor its losses are the Distiller's.
         object.__setattr__(self, "teacher", teacher)
-        self.alpha = alpha
-        self.temperature = temperature
+        self.alpha, self.temperature = alpha, temperature
         if terms is None:
             soft_targets = losses.SoftTargets(temperature=temperature)
             terms = [distillation_terms.Term(soft_targets)]
         self.terms = list(terms)
         self.perturbation = perturbation
-        self.teacher_view = teacher_view
-        self.train_teacher = bool(train_teacher)
+        views = ("clean", "perturbed")
+        self.teacher_view = arguments.one_of("teacher_view", teacher_view, views)
+        self.train_teacher, self.teacher_momentum = bool(train_teacher), teacher_momentum
+        with_layers = teacher.student if isinstance(teacher, Distiller) else teacher
+        wired = wiring.wire(self.terms, student, with_layers, dtype=self.dtype_policy)
+        object.__setattr__(self, "_wiring", wired)  # whose models share the layers of these two
+        self.adapters = [layer for made in wired.adapters for layer in made if layer is not None]
         self.hard_tracker = keras.metrics.Mean(name="hard")
         names = distillation_terms.names(self.terms)
         self.term_trackers = [keras.metrics.Mean(name=name) for name in names]
-        self._class_weights = None
-        self._evaluating = False
+        self.supports_jit = not isinstance(teacher, teachers.Predictions)
+        self._class_weights, self._evaluating = None, False
+        self._heads = tuple(compatibility.heads(student))
         self.built = student.built
 
     def call(self, x, training=False):
-        return self.student(x, training=training)
+        """The student's outputs; in training with terms of layers, `taps.Tapped`."""
+        x = inputs.fitted(x, self.student)
+        if not training or self._wiring.student is None:
+            return self.student(x, training=training)
+        return taps.Tapped(**self._wiring.student(x, training=True))
 
     def train_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        targets = inputs.enriched(y)
+        targets = inputs.enriched(y, self._heads)
         clean = targets.pop("clean", x)
-        sample_weight = self._weigh_classes(targets["label"], sample_weight)
+        sample_weight = inputs.weighed(self._class_weights, targets["label"], sample_weight)
         if self.train_teacher:
-            self.teacher.train_step((clean, targets["label"], sample_weight))
+            mutual = isinstance(self.teacher, Distiller) and self.teacher.teacher is None
+            teaching.train(self, clean, targets["label"], sample_weight, mutual=mutual)
         if self.teacher_view == "clean":
             targets = self.teach(clean, targets)
         if self.perturbation is not None:
+            x = inputs.single(inputs.fitted(x, self.student))
             x = self.perturbation(self.student, x, targets, teacher=self.teacher)
         if self.teacher_view == "perturbed":
             targets = self.teach(x, targets)
-        return super().train_step((x, targets, sample_weight))
+        logs = super().train_step((x, targets, sample_weight))
+        if self.teacher_momentum is not None:
+            teaching.follow(self.teacher, self.student, self.teacher_momentum)
+        return logs
 
     def teach(self, x, targets):
-        """The labels enriched by the teacher: `targets` with `"logits"`, constants to the student.
-
-        Args:
-            x: What the teacher sees.
-            targets: Dict with `"label"`; if it already has `"logits"`, the teacher is not run.
-
-        Returns:
-            A dict with `"logits"`, float32 of shape `(batch, num_classes)`.
-        """
-        if "logits" in targets:
-            return targets
-        logits = self.teacher(x, training=False)
-        return {**targets, "logits": ops.stop_gradient(ops.cast(logits, "float32"))}
+        """The labels enriched by the teacher: `kdkeras.teaching.enriched` with this one's parts."""
+        return teaching.enriched(self.teacher, self._wiring.teacher, self.terms, x, targets)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        targets = inputs.enriched(y)
+        targets = inputs.enriched(y, self._heads)
+        outputs, features = y_pred if isinstance(y_pred, taps.Tapped) else (y_pred, {})
         hard, soft = ops.zeros(()), 0.0
         if self._compile_loss is not None:
-            hard = self._compile_loss(targets["label"], y_pred, sample_weight)
+            hard = self._compile_loss(targets["label"], outputs, sample_weight)
         penalties = sum(self._aggregate_additional_loss(loss) for loss in self.losses)
         if not training or "logits" not in targets:
             return hard + penalties
-        self._track(self.hard_tracker, hard, y_pred)
-        for term, tracker in zip(self.terms, self.term_trackers, strict=True):
-            value = term.loss(targets["logits"], y_pred, sample_weight=sample_weight)
-            self._track(tracker, value, y_pred)
-            soft += term.weight * value
-        return self.alpha * hard + (1.0 - self.alpha) * soft + penalties
+        step = self.optimizer.iterations
+        self._track(self.hard_tracker, hard, outputs)
+        given = (targets, outputs, features, sample_weight, step)
+        values = wiring.values(self.terms, self._wiring, *given)
+        for term, tracker, value in zip(self.terms, self.term_trackers, values, strict=True):
+            self._track(tracker, value, outputs)
+            soft += schedules.at(term.weight, step) * value
+        alpha = schedules.at(self.alpha, step)
+        return alpha * hard + (1.0 - alpha) * soft + penalties
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        return super().compute_metrics(x, inputs.enriched(y)["label"], y_pred, sample_weight)
+        label = inputs.enriched(y, self._heads)["label"]
+        if label is None:
+            return self.get_metrics_result()
+        outputs = y_pred.outputs if isinstance(y_pred, taps.Tapped) else y_pred
+        return super().compute_metrics(x, label, outputs, sample_weight)
 
-    def _track(self, tracker, value, y_pred):
+    def _track(self, tracker, value, outputs):
         # Under a strategy each replica's loss is already divided by the number of replicas.
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        tracker.update_state(value * replicas, sample_weight=ops.shape(y_pred)[0])
-
-    def _weigh_classes(self, label, sample_weight):
-        if self._class_weights is None:
-            return sample_weight
-        label = ops.convert_to_tensor(label)
-        if len(label.shape) > 1 and label.shape[-1] > 1:
-            label = ops.argmax(label, axis=-1)
-        weight = ops.take(self._class_weights, ops.cast(ops.reshape(label, (-1,)), "int32"))
-        return weight if sample_weight is None else weight * ops.cast(sample_weight, "float32")
+        examples = ops.shape(keras.tree.flatten(outputs)[0])[0]
+        tracker.update_state(value * replicas, sample_weight=examples)
 
     def compile(self, optimizer="rmsprop", loss=None, *args, **kwargs):
         """Configures training, as `keras.Model.compile` does.
 
-        Args:
-            optimizer: As in `keras.Model.compile`.
-            loss: The hard loss, on labels and logits: `from_logits=True`. None if alpha is 0.
-            *args, **kwargs: As in `keras.Model.compile`.
+        `loss` is the hard loss, on labels and logits: `from_logits=True`; None if alpha is 0.
 
         Raises:
             ValueError: `loss` is missing, or takes probabilities.
         """
-        if loss is None and self.alpha > 0:
-            raise ValueError(
-                "`loss` must be given unless `alpha` is 0. Received: loss=None, "
-                f"alpha={self.alpha}. "
-                "Use for example keras.losses.SparseCategoricalCrossentropy(from_logits=True)."
-            )
-        inputs.check_hard_loss(loss)
+        compatibility.check_hard_loss(loss, self.alpha)
         super().compile(optimizer, loss, *args, **kwargs)
 
     def compile_from_config(self, config):
@@ -200,24 +206,23 @@ class Distiller(keras.Model):
         if self.built:
             self.optimizer.build(self.trainable_variables)
 
-    def fit(self, x=None, y=None, *args, class_weight=None, validation_data=None, **kwargs):
+    def fit(self, x=None, y=None, batch_size=None, *args, validation_data=None, **kwargs):
         """Trains the student: `keras.Model.fit`, with every batch checked before it is used."""
-        class_weights = inputs.class_weight_vector(class_weight, self.student)
+        class_weights = inputs.class_weight_vector(kwargs.pop("class_weight", None), self.student)
         if class_weights is not None or self._class_weights is not None:
             self.train_function = None  # they are constants of the traced step
         self._class_weights = class_weights
         if self.train_teacher and not self.teacher.optimizer.built:
             self.teacher.optimizer.build(self.teacher.trainable_variables)
         expected = inputs.expectations(self)
-        if isinstance(validation_data, (tuple, list)):
-            inputs.checked(*validation_data[:2], **expected)
-        elif validation_data is not None:
-            validation_data = inputs.checked(validation_data, **expected)
+        validation_data = inputs.checked_pair(validation_data, **expected)
         if isinstance(x, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # Keras warns of its own default otherwise
-        x = inputs.checked(x, y, **expected)
+        x = inputs.checked(
+            x, y, **expected, batch_size=batch_size, comparing=wiring.comparing(self.terms)
+        )
         with inputs.clear_errors():
-            return super().fit(x, y, *args, validation_data=validation_data, **kwargs)
+            return super().fit(x, y, batch_size, *args, validation_data=validation_data, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """Evaluates the student alone: hard loss and metrics, as `keras.Model.evaluate` does."""
@@ -231,11 +236,12 @@ class Distiller(keras.Model):
 
     @property
     def metrics(self):
-        # The terms are of training alone: an evaluation would report them as 0.
-        if not self._evaluating:
-            return super().metrics
-        of_training = {id(tracker) for tracker in (self.hard_tracker, *self.term_trackers)}
-        return [metric for metric in super().metrics if id(metric) not in of_training]
+        # The terms are of training alone; and metrics that have seen no label have no result.
+        hidden = [self.hard_tracker, *self.term_trackers] if self._evaluating else []
+        if self._compile_metrics is not None and not self._compile_metrics.built:
+            hidden.append(self._compile_metrics)
+        hidden = {id(metric) for metric in hidden}
+        return [metric for metric in super().metrics if id(metric) not in hidden]
 
     def reset_metrics(self):
         super().reset_metrics()
@@ -244,7 +250,12 @@ class Distiller(keras.Model):
 
     def get_metrics_result(self):
         results = super().get_metrics_result()
-        if self.train_teacher and not self._evaluating:
+        if self._evaluating:
+            return results
+        weights = distillation_terms.weights(self.terms)
+        logged = {"alpha": self.alpha, "temperature": self.temperature, **weights}
+        results.update(schedules.values(logged, self.optimizer.iterations))
+        if self.train_teacher:
             of_teacher = self.teacher.get_metrics_result()
             results.update({f"teacher_{name}": value for name, value in of_teacher.items()})
         return results
@@ -253,43 +264,37 @@ class Distiller(keras.Model):
         """Exports the student, as `keras.Model.export` does. The teacher stays behind."""
         return self.student.export(filepath, *args, **kwargs)
 
-    # Keras saves what it finds with `dir`, in `.keras` and weights files alike. A frozen teacher is
-    # hidden from it; its weights travel as an asset, which only `.keras` files have.
+    @property
+    def _frozen_teacher(self):
+        changes = self.train_teacher or self.teacher_momentum is not None
+        return isinstance(self.teacher, keras.Model) and not changes
 
     def __dir__(self):
-        hidden = () if self.train_teacher else ("teacher",)
+        # Keras saves what it finds with `dir`, in `.keras` and weights files alike. From it a frozen
+        # teacher is hidden; its weights travel as an asset, which only `.keras` files have.
+        hidden = {"_wiring", "teacher"} if self._frozen_teacher else {"_wiring"}
         return [name for name in super().__dir__() if name not in hidden]
 
     def save_assets(self, dir_path):
-        if not self.train_teacher:
+        if self._frozen_teacher:
             self.teacher.save_weights(os.path.join(dir_path, "teacher.weights.h5"))
 
     def load_assets(self, dir_path):
-        if not self.train_teacher:
+        if self._frozen_teacher:
             self.teacher.load_weights(os.path.join(dir_path, "teacher.weights.h5"))
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
+        plain = ("alpha", "temperature", "perturbation", "teacher_view", "train_teacher")
         return {
             "student": serialize(self.student),
-            "teacher": serialize(self.teacher),
-            "alpha": self.alpha,
-            "temperature": self.temperature,
+            "teacher": serialize(self.teacher) if isinstance(self.teacher, keras.Model) else None,
+            **{name: serialize(getattr(self, name)) for name in plain},
             "terms": [serialize(term) for term in self.terms],
-            "perturbation": serialize(self.perturbation),
-            "teacher_view": self.teacher_view,
-            "train_teacher": self.train_teacher,
+            "teacher_momentum": self.teacher_momentum,
             "name": self.name,
         }
 
     @classmethod
     def from_config(cls, config):
         return cls(**keras.saving.deserialize_keras_object(config))
-
-
-def _dtype_policy(student):
-    """The student's policy; float16 anywhere in it needs the optimizer's loss scaling."""
-    for layer in student._flatten_layers():
-        if layer.dtype_policy.name == "mixed_float16":
-            return "mixed_float16"
-    return student.dtype_policy

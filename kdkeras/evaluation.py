@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kdkeras import data, inputs, losses, runtimes
+from kdkeras import data, losses, runtimes
+from kdkeras.models import surgery
 
 
 def collect(dataset):
@@ -83,7 +84,7 @@ def evaluate(model, dataset, teacher=None):
     """
     for role, given in (("model", model), ("teacher", teacher)):
         if isinstance(given, keras.Model):
-            inputs.check_logits(role, given)
+            surgery.check_logits(role, given)
     images, labels = collect(dataset) if isinstance(dataset, tf.data.Dataset) else dataset
     teacher_logits = None if teacher is None else logits_of(teacher, images)
     return scores(labels, logits_of(model, images), teacher_logits)

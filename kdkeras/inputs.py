@@ -1,98 +1,69 @@
-"""What a Distiller expects of its models and batches, checked before they are used."""
+"""What a Distiller takes in: batches, checked before they are used, and fitted to each model."""
 
 import contextlib
+import functools
 import re
 
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import ops
 
-from kdkeras import models
+from kdkeras import adapters, compatibility
 from kdkeras.models import ends, surgery
 
 # Generous: noise may leave [0, 1], but nothing scaled to [0, 1] comes near the hundreds.
 LARGEST_UNIT_PIXEL = 10.0
 CHUNK = 4096
 MARK = "kdkeras:"
-PROBABILITY_LOSSES = (
-    keras.losses.binary_crossentropy,
-    keras.losses.categorical_crossentropy,
-    keras.losses.categorical_focal_crossentropy,
-    keras.losses.sparse_categorical_crossentropy,
-)
 
 
-def num_classes(model):
-    """The size of a model's last axis; None for a subclassed model, which has no graph to ask."""
-    return model.outputs[0].shape[-1] if _has_graph(model) else None
+def fitted(x, model):
+    """What a model takes of `x`: inputs by name, images at its height and width.
+
+    Args:
+        x: Tensor, or a structure of them.
+        model: A `keras.Model`; of a subclassed one nothing is known, and `x` comes back as it is.
+    """
+    if not isinstance(model, keras.Model) or not compatibility.is_built_graph(model):
+        return x
+    wanted = surgery.input_of(model)
+    if isinstance(x, dict):
+        if not isinstance(wanted, dict):
+            return _fitted(x[wanted.name], wanted) if wanted.name in x else x
+        return {name: _fitted(x[name], wanted[name]) for name in wanted if name in x}
+    if isinstance(x, (list, tuple)):
+        return type(x)(map(_fitted, x, keras.tree.flatten(wanted)))
+    return _fitted(x, keras.tree.flatten(wanted)[0])
 
 
-def _has_graph(model):
-    return surgery.is_graph(model) and model.built
+def _fitted(x, wanted):
+    if len(x.shape) != 4 or len(wanted.shape) != 4 or None in wanted.shape[1:3]:
+        return x
+    if tuple(x.shape[1:3]) == tuple(wanted.shape[1:3]):
+        return x
+    return adapters.resized(ops.convert_to_tensor(x), wanted.shape[1:3])
 
 
-def check_models(student, teacher):
-    """Refuses a pair of models that cannot be distilled, and says how to mend it."""
-    for role, model in (("student", student), ("teacher", teacher)):
-        if not isinstance(model, keras.Model):
-            raise ValueError(f"`{role}` must be a `keras.Model`. Received: {role}={model!r}")
-        if _has_graph(model) and len(model.outputs) > 1:
-            raise ValueError(
-                f"`{role}` must have one output, logits of shape (batch, num_classes). Received: a "
-                f"model with {len(model.outputs)} outputs: {model.output_names}"
-            )
-        check_logits(role, model)
-    if student is teacher:
+def single(x):
+    """`x` if it is one tensor, as perturbations take it."""
+    if isinstance(x, (dict, list, tuple)):
         raise ValueError(
-            "`student` and `teacher` must be two models. Received: the same one twice."
+            "`perturbation` works on models of one input. Received: a structure of several. "
+            "Perturb in the pipeline, with the unperturbed inputs as targets['clean']."
         )
-    if _has_graph(student) and _has_graph(teacher):
-        shapes = [keras.tree.map_structure(lambda x: x.shape, m.inputs) for m in (student, teacher)]
-        if not all(map(_compatible, *shapes)) or len(shapes[0]) != len(shapes[1]):
-            raise ValueError(
-                "`student` and `teacher` must take the same inputs. Received: a student for inputs "
-                f"of shape {shapes[0]} and a teacher for {shapes[1]}."
-            )
-    of_student, of_teacher = num_classes(student), num_classes(teacher)
-    if None not in (of_student, of_teacher) and of_student != of_teacher:
-        raise ValueError(
-            "`student` and `teacher` must have the same number of classes. Received: a student "
-            f"with {of_student} and a teacher with {of_teacher}."
-        )
+    return x
 
 
-def check_logits(role, model):
-    """Refuses a model that ends in softmax."""
-    if models.final_softmax(model):
-        raise ValueError(
-            f"`{role}` must give logits. Received: model '{model.name}', which ends in softmax. "
-            f"Use kdkeras.models.logits({role}), the same network without it."
-        )
+def enriched(y, heads=(None,)):
+    """`y` as the dict that targets travel in: labels under `"label"`.
 
-
-def _compatible(shape, other):
-    return tf.TensorShape(shape).is_compatible_with(other)
-
-
-def check_hard_loss(loss):
-    """Refuses a cross-entropy that would take the student's logits for probabilities."""
-    for part in keras.tree.flatten(loss):
-        part = keras.losses.get(part) if isinstance(part, str) else part
-        if isinstance(part, keras.losses.Loss):
-            name, wrong = type(part).__name__, part.get_config().get("from_logits") is False
-        else:
-            name, wrong = getattr(part, "__name__", part), part in PROBABILITY_LOSSES
-        if wrong:
-            raise ValueError(
-                "`loss` must take logits, for students give logits, not probabilities. Received: "
-                f"loss={name} with from_logits=False. Use for example "
-                "keras.losses.SparseCategoricalCrossentropy(from_logits=True)."
-            )
-
-
-def enriched(y):
-    """`y` as the dict that targets travel in: labels under `"label"`."""
-    if not isinstance(y, dict):
+    Args:
+        y: Labels; or a dict with them under `"label"`; or, of a student with several outputs, a
+            dict of labels by the outputs' names.
+        heads: The names of the student's outputs; (None,) for a single one.
+    """
+    if not isinstance(y, dict) or set(y) <= set(heads):
         return {"label": y}
     if "label" not in y:
         raise ValueError(
@@ -106,7 +77,13 @@ def class_weight_vector(class_weight, model):
     """Keras's `class_weight` dict as a vector; a class that it leaves out weighs 1."""
     if class_weight is None:
         return None
-    classes = num_classes(model) or max(class_weight) + 1
+    heads = compatibility.heads(model)
+    if None not in heads:
+        raise ValueError(
+            "`class_weight` is for models of one output. Received: class_weight="
+            f"{class_weight!r} for outputs {list(heads)}. Use sample weights."
+        )
+    classes = heads[None] or max(class_weight) + 1
     if any(key not in range(classes) for key in class_weight):
         raise ValueError(
             f"`class_weight` must map class indices 0..{classes - 1} to weights. "
@@ -115,23 +92,41 @@ def class_weight_vector(class_weight, model):
     return np.array([class_weight.get(i, 1.0) for i in range(classes)], "float32")
 
 
+def weighed(class_weights, label, sample_weight):
+    """The sample weights times the weight of each example's class."""
+    if class_weights is None:
+        return sample_weight
+    label = ops.convert_to_tensor(label)
+    if len(label.shape) > 1 and label.shape[-1] > 1:
+        label = ops.argmax(label, axis=-1)
+    weight = ops.take(class_weights, ops.cast(ops.reshape(label, (-1,)), "int32"))
+    return weight if sample_weight is None else weight * ops.cast(sample_weight, "float32")
+
+
 def expectations(distiller):
     """What `checked` needs to know of a Distiller."""
-    if isinstance(distiller.loss, keras.losses.SparseCategoricalCrossentropy):
-        kind = "integer"
-    elif isinstance(distiller.loss, keras.losses.CategoricalCrossentropy):
-        kind = "one-hot"
-    else:
-        kind = None
+    loss = distiller.loss
+    labels = {
+        name: (_kind(loss.get(name) if isinstance(loss, dict) else loss), classes)
+        for name, classes in compatibility.heads(distiller.student).items()
+    }
+    graphs = (distiller.student, distiller.teacher)
     unit_pixels = any(
         layer.name == ends.NORMALIZE_PIXELS
-        for model in (distiller.student, distiller.teacher)
+        for model in graphs
+        if isinstance(model, keras.Model)
         for layer in model.layers
     )
-    return {"kind": kind, "classes": num_classes(distiller.student), "unit_pixels": unit_pixels}
+    return {"labels": labels, "unit_pixels": unit_pixels}
 
 
-def checked(x, y=None, **expected):
+def _kind(loss):
+    if isinstance(loss, keras.losses.SparseCategoricalCrossentropy):
+        return "integer"
+    return "one-hot" if isinstance(loss, keras.losses.CategoricalCrossentropy) else None
+
+
+def checked(x, y=None, *, labels, unit_pixels, comparing=(), batch_size=None):
     """`x`, once it and its labels are found fit to use.
 
     Arrays are checked at once. Of a `tf.data.Dataset` each batch is checked on the host when it is
@@ -139,73 +134,118 @@ def checked(x, y=None, **expected):
 
     Args:
         x, y: As given to `fit`.
-        **expected: From `expectations`.
+        labels, unit_pixels: From `expectations`.
+        comparing: Names of terms that compare the examples of a batch, and need two.
+        batch_size: For arrays; Keras's 32 unless given.
 
     Raises:
         ValueError: NaN or infinite inputs, pixels in 0..255, labels out of range, one-hot labels
-            for a sparse loss or the reverse. For datasets, see `clear_errors`.
+            for a sparse loss or the reverse, too small a batch. For datasets, see `clear_errors`.
     """
+    few = (
+        f"Term '{next(iter(comparing), '')}' compares the examples of a batch, which must hold at "
+        "least two: take another batch size, or drop the remainder. Received: a batch of one."
+    )
     if isinstance(x, tf.data.Dataset):
         _, y, _ = keras.utils.unpack_x_y_sample_weight(x.element_spec)
-        _check_form(enriched(y)["label"], expected["kind"], expected["classes"])
-        return x.map(
-            lambda *batch: _checked_batch(batch, **expected), num_parallel_calls=tf.data.AUTOTUNE
-        )
-    if isinstance(x, np.ndarray) and y is None and expected["kind"] is not None:
-        raise ValueError("`y` must be given: the hard loss needs labels. Received: y=None")
-    if isinstance(x, np.ndarray) and y is not None:
-        labels = enriched(y)["label"]
-        labels = np.asarray(labels) if isinstance(labels, list) else labels
-        _check_form(labels, expected["kind"], expected["classes"])
-        for start in range(0, len(x), CHUNK):
-            part = slice(start, start + CHUNK)
-            for wrong, message, values in _problems(x[part], x[part], labels[part], **expected):
-                if wrong:
-                    raise ValueError(" ".join([message, *(str(value.numpy()) for value in values)]))
+        _check_forms(y, labels)
+
+        def check(*batch):
+            x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+            problems = _problems(x, y, labels, unit_pixels)
+            if comparing:
+                problems.append((tf.shape(keras.tree.flatten(x)[0])[0] < 2, few, []))
+            asserts = [
+                tf.debugging.Assert(tf.logical_not(wrong), [f"{MARK} {message}", *values])
+                for wrong, message, values in problems
+            ]
+            with tf.control_dependencies(asserts):
+                batch = keras.tree.map_structure(
+                    lambda part: None if part is None else tf.identity(part), batch
+                )
+            return batch if len(batch) > 1 else batch[0]
+
+        return x.map(check, num_parallel_calls=tf.data.AUTOTUNE)
+    arrays = keras.tree.flatten(x)
+    if not arrays or not all(isinstance(part, np.ndarray) for part in arrays):
+        return x
+    _check_forms(y, labels)
+    count = len(arrays[0])
+    if comparing and (count % (batch_size or 32) == 1 or batch_size == 1):
+        raise ValueError(few)
+    label = enriched(y, labels)["label"]
+    label = np.asarray(label) if isinstance(label, list) else label
+    for start in range(0, count, CHUNK):
+        cut = functools.partial(_cut, start, start + CHUNK)
+        cut = [keras.tree.map_structure(cut, given) for given in (x, {"label": label})]
+        for wrong, message, values in _problems(*cut, labels, unit_pixels):
+            if wrong:
+                raise ValueError(" ".join([message, *(str(value.numpy()) for value in values)]))
     return x
 
 
-def _checked_batch(batch, **expected):
-    x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
-    targets = enriched(y)
-    problems = _problems(x, targets.get("clean", x), targets["label"], **expected)
-    asserts = [
-        tf.debugging.Assert(tf.logical_not(wrong), [f"{MARK} {message}", *values])
-        for wrong, message, values in problems
-    ]
-    with tf.control_dependencies(asserts):
-        batch = keras.tree.map_structure(tf.identity, batch)
-    return batch if len(batch) > 1 else batch[0]
+def checked_pair(data, **expected):
+    """`checked` for data that may be arrays in a tuple, such as `validation_data`."""
+    if isinstance(data, (tuple, list)):
+        checked(*data[:2], **expected)
+        return data
+    return None if data is None else checked(data, **expected)
 
 
-def _problems(x, clean, labels, *, kind, classes, unit_pixels):
+def _cut(start, end, array):
+    return None if array is None else array[start:end]
+
+
+def _problems(x, y, labels, unit_pixels):
     """What may be wrong with a batch, as a list of (whether it is, message, values received)."""
+    targets = enriched(y, labels)
     problems = []
-    if not isinstance(x, dict | list | tuple):
-        x, clean = tf.convert_to_tensor(x), tf.convert_to_tensor(clean)
-        if x.dtype.is_floating:
-            not_finite = tf.reduce_any(~tf.math.is_finite(x))
+    for part in keras.tree.flatten(x):
+        part = tf.convert_to_tensor(part)
+        if part.dtype.is_floating:
+            not_finite = tf.reduce_any(~tf.math.is_finite(part))
             problems.append((not_finite, "`x` must be finite. Received: NaN or infinity.", []))
-        if unit_pixels:
-            largest = tf.reduce_max(clean)
+    clean = targets.get("clean", x)
+    if unit_pixels and not isinstance(clean, (dict, list, tuple)):
+        largest = tf.reduce_max(clean)
+        message = (
+            "Pixels must lie in [0, 1]; the models normalise inside. If yours are in 0..255, "
+            "divide by 255. Received: a largest pixel of"
+        )
+        problems.append((tf.cast(largest, "float32") > LARGEST_UNIT_PIXEL, message, [largest]))
+    for name, (kind, classes) in labels.items():
+        label = _label(targets["label"], name)
+        if kind == "integer" and classes is not None and label is not None:
+            label = tf.convert_to_tensor(label)
+            low, high = tf.reduce_min(label), tf.reduce_max(label)
+            wrong = (low < 0) | (high > tf.cast(classes - 1, label.dtype))
+            of = "" if name is None else f" of '{name}'"
             message = (
-                "Pixels must lie in [0, 1]; the models normalise inside. If yours are in 0..255, "
-                "divide by 255. Received: a largest pixel of"
+                f"Labels{of} must be in 0..{classes - 1}. Received: smallest and largest label"
             )
-            problems.append((tf.cast(largest, "float32") > LARGEST_UNIT_PIXEL, message, [largest]))
-    if kind == "integer" and classes is not None:
-        labels = tf.convert_to_tensor(labels)
-        low, high = tf.reduce_min(labels), tf.reduce_max(labels)
-        wrong = (low < 0) | (high > tf.cast(classes - 1, labels.dtype))
-        message = f"Labels must be in 0..{classes - 1}. Received: smallest and largest label"
-        problems.append((wrong, message, [low, high]))
+            problems.append((wrong, message, [low, high]))
     return problems
+
+
+def _label(label, name):
+    return label.get(name) if isinstance(label, dict) else label
+
+
+def _check_forms(y, labels):
+    label = enriched(y, labels)["label"]
+    for name, (kind, classes) in labels.items():
+        of_output = _label(label, name)
+        if of_output is None and kind is not None:
+            of = "`y` must" if name is None else f"The labels of '{name}' must"
+            raise ValueError(f"{of} be given: the hard loss needs labels. Received: None")
+        if of_output is not None:
+            _check_form(of_output, kind, classes)
 
 
 def _check_form(labels, kind, classes):
     if kind is None:
         return
-    shape = tf.TensorShape(labels.shape)
+    shape = tf.TensorShape(np.shape(labels) if isinstance(labels, list) else labels.shape)
     if shape.rank is None:
         return
     if kind == "integer" and shape.rank > 1 and shape[-1] not in (None, 1):

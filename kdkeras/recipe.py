@@ -151,7 +151,7 @@ class Recipe:
         for name in ("temperature", "noise_stddev", "learning_rate"):
             arguments.positive(name, getattr(self, name))
         for name in ("weight_decay", "warmup_epochs"):
-            arguments.number(name, getattr(self, name), low=0, expected="a number, at least 0")
+            arguments.nonnegative(name, getattr(self, name))
         for name in ("epochs", "teacher_epochs", "batch_size", "image_size", "max_train"):
             if getattr(self, name) is not None:
                 arguments.number(name, getattr(self, name), low=1, expected="at least 1")

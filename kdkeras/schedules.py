@@ -52,3 +52,15 @@ def known(check, name, value):
 def at(value, step):
     """A schedule's value at a step, float32; a constant as it is."""
     return ops.cast(value(step), "float32") if is_schedule(value) else value
+
+
+def values(given, step):
+    """Those of a dict that are schedules, with their values at a step."""
+    return {name: at(value, step) for name, value in given.items() if is_schedule(value)}
+
+
+def warmed_up(value, steps):
+    """A schedule from 0 to `value`, linear over `steps` steps and constant behind; or `value`."""
+    if not steps:
+        return value
+    return keras.optimizers.schedules.PolynomialDecay(0.0, steps, end_learning_rate=value)

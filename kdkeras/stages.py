@@ -5,10 +5,10 @@ import keras
 from kdkeras import (
     arguments,
     augment,
+    compatibility,
     data,
     distiller,
     files,
-    inputs,
     models,
     perturbations,
     runtimes,
@@ -54,7 +54,7 @@ def build(recipe, splits, names):
             width=width,
         )
     if "student" in built:
-        inputs.check_models(built["student"], built["teacher"])
+        compatibility.check_models(built["student"], built["teacher"])
     return built
 
 

@@ -15,7 +15,9 @@ PACKAGE = pathlib.Path(kdkeras.__file__).parent
 ORDER = (
     *("arguments", "noise", "files", "randomness", "data", "augment", "models"),
     *("schedules", "losses"),
-    *("perturbations", "runtimes", "terms", "inputs", "distiller", "evaluation", "conversion"),
+    *("perturbations", "runtimes", "adapters", "taps", "teachers", "terms", "compatibility"),
+    *("inputs", "wiring", "teaching", "distiller", "methods", "transfer", "evaluation"),
+    "conversion",
     *("export", "recipe", "training", "stages", "workdir", "runner", "tables", "commands", "cli"),
     "__main__",
 )

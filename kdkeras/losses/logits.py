@@ -4,12 +4,7 @@ import keras
 from keras import ops
 
 from kdkeras import arguments, schedules
-from kdkeras.losses import base
-
-
-def _log_softmax(logits, temperature):
-    # float32 whatever the models' precision: float16 logits divided by T lose the small classes.
-    return ops.log_softmax(ops.cast(logits, "float32") / temperature, axis=-1)
+from kdkeras.losses import base, soft
 
 
 def soft_targets(logits, temperature):
@@ -37,7 +32,47 @@ def soft_targets(logits, temperature):
         https://arxiv.org/abs/1503.02531), 2015, equation 1.
     """
     temperature = schedules.known(arguments.positive, "temperature", temperature)
-    return ops.exp(_log_softmax(ops.convert_to_tensor(logits), temperature))
+    return ops.exp(soft.log_softmax(ops.convert_to_tensor(logits), temperature))
+
+
+def standardize(logits):
+    """Logits with mean 0 and standard deviation 1 over the classes.
+
+    `(z_k - mean(z)) / (std(z) + 1e-7)`, with `std` over `num_classes - 1`
+
+    A student then matches the order and the relative distances of the teacher's logits, not their
+    size, which a small model may not reach. Logits that are all equal become 0.
+
+    Args:
+        logits: Tensor of shape `(..., num_classes)`, with at least two classes.
+
+    Returns:
+        float32 tensor shaped like `logits`.
+
+    Raises:
+        ValueError: There are fewer than two classes.
+
+    Example:
+
+    >>> kdkeras.losses.standardize([[3.0, 2.0, 1.0]])
+    [[1.0, 0.0, -1.0]]
+
+    Reference:
+        Sun et al., [Logit Standardization in Knowledge Distillation](
+        https://arxiv.org/abs/2403.01427), CVPR 2024; 1e-7 is from the authors' code.
+    """
+    logits = ops.convert_to_tensor(logits)
+    shape = tuple(logits.shape)
+    if not shape or shape[-1] in (0, 1):
+        raise ValueError(f"`logits` must have at least two classes. Received: shape {shape}")
+    logits = ops.cast(logits, "float32")
+    centred = logits - ops.mean(logits, axis=-1, keepdims=True)
+    degrees = ops.cast(ops.shape(logits)[-1] - 1, "float32")
+    variance = ops.sum(ops.square(centred), axis=-1, keepdims=True) / degrees
+    # Of equal logits the deviation is 0, where the square root has no finite slope and the quotient
+    # a gradient of 1e7; 1 instead leaves them 0, with the gradient of the centring.
+    std = ops.sqrt(ops.where(variance > 0, variance, 1.0))
+    return centred / (std + 1e-7)
 
 
 def soft_target_divergence(teacher_logits, student_logits, temperature):
@@ -61,7 +96,8 @@ def soft_target_divergence(teacher_logits, student_logits, temperature):
         both distributions are equal.
 
     Raises:
-        ValueError: `temperature` is not a positive finite number, or the shapes differ.
+        ValueError: `temperature` is not a positive finite number, the shapes differ, or there are
+            fewer than two classes.
 
     Example:
 
@@ -73,23 +109,10 @@ def soft_target_divergence(teacher_logits, student_logits, temperature):
         https://arxiv.org/abs/1503.02531), 2015, section 2.
     """
     temperature = schedules.known(arguments.positive, "temperature", temperature)
-    teacher_logits = ops.convert_to_tensor(teacher_logits)
-    student_logits = ops.convert_to_tensor(student_logits)
-    if teacher_logits.shape[-1] != student_logits.shape[-1]:
-        raise ValueError(
-            "`teacher_logits` and `student_logits` must have the same number of classes. "
-            f"Received: shapes {tuple(teacher_logits.shape)} and {tuple(student_logits.shape)}"
-        )
-    log_p = _log_softmax(teacher_logits, temperature)
-    log_q = _log_softmax(student_logits, temperature)
-    p, q = ops.exp(log_p), ops.exp(log_q)
-    r = log_p - log_q
-    # `p r + q - p` has the sum of `p r`, for p and q both sum to 1; but no summand is negative, and
-    # rounding errors of r no longer enter to first order. Plain `p r` is wrong by 1 % and more
-    # where p and q are close, as at high temperatures.
-    near = ops.clip(r, -1.0, 1.0)
-    summands = ops.where(ops.abs(r) < 1.0, p * (near + ops.expm1(-near)), p * r + (q - p))
-    return temperature**2 * ops.sum(summands, axis=-1)
+    teacher_logits, student_logits = soft.pair(teacher_logits, student_logits)
+    log_p = soft.log_softmax(teacher_logits, temperature)
+    log_q = soft.log_softmax(student_logits, temperature)
+    return temperature**2 * soft.divergence(log_p, log_q)
 
 
 @keras.saving.register_keras_serializable("kdkeras")
@@ -98,6 +121,9 @@ class SoftTargets(base.DistillationLoss):
 
     Args:
         temperature: Positive number `T`, 4 unless told; or a Keras schedule of the step.
+        standardize: Whether both logits pass `standardize` first, as in Sun et al., [Logit
+            Standardization in Knowledge Distillation](https://arxiv.org/abs/2403.01427), CVPR 2024.
+            The factor `T^2` stays.
         reduction: As in `keras.losses.Loss`; the mean over the batch unless told.
         name: The name in logs.
         dtype: As in `keras.losses.Loss`.
@@ -108,7 +134,7 @@ class SoftTargets(base.DistillationLoss):
         sample_weight: Optional weights, `(batch,)`.
 
     Raises:
-        ValueError: `temperature` is not a positive finite number.
+        ValueError: `temperature` is not a positive finite number, or `standardize` is not a bool.
 
     Example:
 
@@ -125,16 +151,27 @@ class SoftTargets(base.DistillationLoss):
         self,
         *,
         temperature=4.0,
+        standardize=False,
         reduction="sum_over_batch_size",
         name="soft_targets",
         dtype=None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.temperature = schedules.checked(arguments.positive, "temperature", temperature)
+        if not isinstance(standardize, bool):
+            raise ValueError(
+                f"`standardize` must be True or False. Received: standardize={standardize!r}"
+            )
+        self.standardize = standardize
 
     def call(self, y_true, y_pred):
+        if self.standardize:
+            y_true, y_pred = standardize(y_true), standardize(y_pred)
         return soft_target_divergence(y_true, y_pred, self.temperature)
 
     def get_config(self):
-        temperature = keras.saving.serialize_keras_object(self.temperature)
-        return {**super().get_config(), "temperature": temperature}
+        return {
+            **super().get_config(),
+            "temperature": keras.saving.serialize_keras_object(self.temperature),
+            "standardize": self.standardize,
+        }

@@ -83,13 +83,9 @@ def logits(model):
             kwargs.pop("mask", None)  # which Softmax takes and Activation does not
         return layer(*args, **kwargs)
 
-    if isinstance(model, keras.Sequential):
-        inputs, outputs = model.inputs[0], model.outputs[0]
-    else:
-        inputs, outputs = model.input, model.output
     # A second view of the graph, since cloning a compiled model would compile the copy too, with a
     # loss on probabilities.
-    view = keras.Model(inputs, outputs, name=model.name)
+    view = keras.Model(input_of(model), output_of(model), name=model.name)
     copy = keras.models.clone_model(
         view, clone_function=without_softmax, call_function=call, recursive=True
     )
@@ -97,9 +93,28 @@ def logits(model):
     return copy
 
 
+def check_logits(role, model):
+    """Refuses a model that ends in softmax, named in the message by its role."""
+    if final_softmax(model):
+        raise ValueError(
+            f"`{role}` must give logits. Received: model '{model.name}', which ends in softmax. "
+            f"Use kdkeras.models.logits({role}), the same network without it."
+        )
+
+
 def is_graph(model):
     """Whether a model is a graph of layers, Functional or Sequential."""
     return isinstance(model, (Functional, keras.Sequential))
+
+
+def input_of(model):
+    """A graph's inputs, in the structure that it takes them in."""
+    return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+
+
+def output_of(model):
+    """A graph's outputs, in the structure that it gives them in."""
+    return model.outputs[0] if isinstance(model, keras.Sequential) else model.output
 
 
 def _last(model):
