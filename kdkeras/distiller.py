@@ -270,8 +270,8 @@ class Distiller(keras.Model):
         return isinstance(self.teacher, keras.Model) and not changes
 
     def __dir__(self):
-        # Keras saves what it finds with `dir`, in `.keras` and weights files alike. From it a frozen
-        # teacher is hidden; its weights travel as an asset, which only `.keras` files have.
+        # Keras saves what it finds with `dir`, in `.keras` and weights files alike. A frozen
+        # teacher is hidden from it; its weights travel as an asset, which only `.keras` files have.
         hidden = {"_wiring", "teacher"} if self._frozen_teacher else {"_wiring"}
         return [name for name in super().__dir__() if name not in hidden]
 

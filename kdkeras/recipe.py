@@ -10,6 +10,10 @@ OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("cosine", "constant")
 PERTURBATIONS = ("none", "gaussian")
 PLACES = ("step", "pipeline")
+METHODS = (
+    *("hinton", "dkd", "dist", "standardized", "fitnet", "attention", "rkd", "similarity", "pkt"),
+    *("review", "crd", "mutual", "born_again"),
+)
 PRECISION_POLICIES = ("float32", "mixed_float16", "mixed_bfloat16")
 # These say how a run is carried out, not what it computes: a resumed run may change them.
 NOT_OF_THE_RESULT = (
@@ -87,10 +91,15 @@ class Recipe:
     )
 
     # Distillation
-    alpha: float = _setting(
-        0.1, "weight of the labels' loss, in [0, 1]; the soft loss has 1 - alpha"
+    method: str = _setting("hinton", f"how to distil: {', '.join(METHODS)} (docs/methods.md)")
+    alpha: float | None = _setting(
+        None,
+        "weight of the labels' loss, in [0, 1]; the method's terms have 1 - alpha; the method's "
+        "own unless given (0.1 for hinton)",
     )
-    temperature: float = _setting(4.0, "temperature of the soft targets, positive")
+    temperature: float | None = _setting(
+        None, "temperature of the soft targets, positive; the method's own unless given (hinton: 4)"
+    )
     perturbation: str = _setting(
         "none", "none or gaussian: noise on what the student sees; the teacher sees clean images"
     )
@@ -147,18 +156,20 @@ class Recipe:
     def __post_init__(self):
         for field in dataclasses.fields(self):
             _check_type(field, getattr(self, field.name))
-        arguments.fraction("alpha", self.alpha)
-        for name in ("temperature", "noise_stddev", "learning_rate"):
+        if self.alpha is not None:
+            arguments.fraction("alpha", self.alpha)
+        for name in ("noise_stddev", "learning_rate"):
             arguments.positive(name, getattr(self, name))
         for name in ("weight_decay", "warmup_epochs"):
             arguments.nonnegative(name, getattr(self, name))
         for name in ("epochs", "teacher_epochs", "batch_size", "image_size", "max_train"):
             if getattr(self, name) is not None:
                 arguments.number(name, getattr(self, name), low=1, expected="at least 1")
-        for name in ("teacher_width", "student_width"):
+        for name in ("temperature", "teacher_width", "student_width"):
             if getattr(self, name) is not None:
                 arguments.positive(name, getattr(self, name))
         arguments.number("seed", self.seed, low=0, high=2**31 - 1, expected="in 0..2**31 - 1")
+        arguments.one_of("method", self.method, METHODS)
         arguments.one_of("optimizer", self.optimizer, OPTIMIZERS)
         arguments.one_of("schedule", self.schedule, SCHEDULES)
         arguments.one_of("perturbation", self.perturbation, PERTURBATIONS)

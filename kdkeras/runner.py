@@ -84,7 +84,10 @@ def _run(recipe, names):
         if recipe.verbose:
             print(_header(recipe, splits, names, folder), flush=True)
         files.write_text(folder / "labels.txt", "".join(f"{n}\n" for n in splits.class_names))
-        trainings = {name: stages.train(name, built, recipe, splits) for name in names}
+        trainings = {
+            name: stages.train(name, built, recipe, splits)
+            for name in stages.in_turn(recipe, names)
+        }
         exports = {}
         # The test split is touched here alone.
         images, labels = evaluation.collect(splits.test)
@@ -114,7 +117,8 @@ def _header(recipe, splits, names, folder):
     shape = "x".join(map(str, splits.input_shape))
     return (
         f"{splits.name}: {', '.join(sizes)} images of {shape} in {splits.num_classes} classes\n"
-        f"In turn: {', '.join(names)}. Each starts slowly: TensorFlow compiles it.\n"
+        f"In turn: {', '.join(stages.in_turn(recipe, names))}. "
+        "Each starts slowly: TensorFlow compiles it.\n"
         f"Results go to {folder}"
     )
 

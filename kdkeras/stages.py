@@ -1,14 +1,16 @@
 """The models of a run, and the training of each: teacher, control, student."""
 
+import inspect
+
 import keras
 
 from kdkeras import (
     arguments,
     augment,
-    compatibility,
     data,
     distiller,
     files,
+    methods,
     models,
     perturbations,
     runtimes,
@@ -54,8 +56,43 @@ def build(recipe, splits, names):
             width=width,
         )
     if "student" in built:
-        compatibility.check_models(built["student"], built["teacher"])
+        if recipe.method == "mutual":
+            _compile("teacher", built["teacher"], recipe, splits)
+        distillation(built, recipe)  # for its checks, before anything is trained
     return built
+
+
+def distillation(built, recipe):
+    """The `Distiller` that a recipe asks for.
+
+    Args:
+        built: Dict of models, as `build` gives it.
+        recipe: `kdkeras.Recipe`.
+
+    Raises:
+        ValueError: The method does not fit the models, or has no temperature and one is given.
+    """
+    method = getattr(methods, recipe.method)
+    given = {"alpha": recipe.alpha, "temperature": recipe.temperature}
+    given = {name: value for name, value in given.items() if value is not None}
+    unknown = sorted(set(given) - set(inspect.signature(method).parameters))
+    if unknown:
+        raise ValueError(
+            f"`{unknown[0]}` is not a setting of method {recipe.method!r}. "
+            f"Received: {unknown[0]}={given[unknown[0]]}. Leave it out, or take another method."
+        )
+    return distiller.Distiller(
+        **method(student=built["student"], teacher=built["teacher"], **given),
+        perturbation=noise(recipe) if recipe.perturb_in == "step" else None,
+    )
+
+
+def in_turn(recipe, names):
+    """The names of a run's stages in the order of their training."""
+    # With mutual learning the teacher is trained together with the student.
+    if recipe.method == "mutual" and "student" in names:
+        return [*(name for name in names if name != "teacher"), "teacher"]
+    return names
 
 
 def _load(path, role, splits):
@@ -96,7 +133,8 @@ def train(name, built, recipe, splits):
     """
     path = recipe.directory / f"{name}.keras"
     record_path = recipe.directory / "logs" / f"{name}.json"
-    if recipe.resume and path.exists() and record_path.exists():
+    together = recipe.method == "mutual" and "student" in built
+    if (recipe.resume or together and name == "teacher") and path.exists() and record_path.exists():
         built[name].set_weights(keras.models.load_model(path, compile=False).get_weights())
         return files.read_json(record_path)
     from_file = name == "teacher" and recipe.teacher.endswith(".keras")
@@ -107,11 +145,19 @@ def train(name, built, recipe, splits):
     else:
         record = _fit(name, built, recipe, splits)
     _warn_of_chance(name, record, splits)
-    with files.atomic_path(path) as temporary:
-        built[name].save(temporary)
-    record_path.parent.mkdir(exist_ok=True)
-    files.write_json(record_path, record)
+    if together and name == "student":
+        # First, for a student's file says that this stage is done.
+        _write("teacher", built, recipe, {"trained with": "student", "seconds": 0.0})
+    _write(name, built, recipe, record)
     return record
+
+
+def _write(name, built, recipe, record):
+    with files.atomic_path(recipe.directory / f"{name}.keras") as temporary:
+        built[name].save(temporary)
+    logs = recipe.directory / "logs"
+    logs.mkdir(exist_ok=True)
+    files.write_json(logs / f"{name}.json", record)
 
 
 def _warn_of_chance(name, record, splits):
@@ -181,31 +227,13 @@ def _mixes(recipe):
 
 def _fit(name, built, recipe, splits):
     keras.utils.set_random_seed(recipe.seed)
-    epochs = recipe.epochs
-    if name == "teacher" and recipe.teacher_epochs is not None:
-        epochs = recipe.teacher_epochs
+    epochs = _epochs(name, recipe)
     validation = splits.validation.batch(256)
     if _mixes(recipe):
-        loss = keras.losses.CategoricalCrossentropy(from_logits=True)
         one_hot = keras.layers.CategoryEncoding(splits.num_classes, output_mode="one_hot")
         validation = validation.map(lambda x, y: (x, one_hot(y)))
-    else:
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model = built[name]
-    if name == "student":
-        model = distiller.Distiller(
-            student=built["student"],
-            teacher=built["teacher"],
-            alpha=recipe.alpha,
-            temperature=recipe.temperature,
-            perturbation=noise(recipe) if recipe.perturb_in == "step" else None,
-        )
-    steps = -(-len(splits.train.ids) // recipe.batch_size)
-    model.compile(
-        training.optimizer(recipe, steps_per_epoch=steps, epochs=epochs),
-        loss=loss,
-        metrics=["accuracy"],
-    )
+    model = distillation(built, recipe) if name == "student" else built[name]
+    _compile(name, model, recipe, splits)
     return training.fit(
         model,
         lambda first_epoch: batches(name, recipe, splits, first_epoch=first_epoch),
@@ -213,4 +241,22 @@ def _fit(name, built, recipe, splits):
         recipe=recipe,
         stage=name,
         epochs=epochs,
+    )
+
+
+def _epochs(name, recipe):
+    alone = name == "teacher" and recipe.method != "mutual"
+    return recipe.teacher_epochs if alone and recipe.teacher_epochs else recipe.epochs
+
+
+def _compile(name, model, recipe, splits):
+    steps = -(-len(splits.train.ids) // recipe.batch_size)
+    if _mixes(recipe):
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    else:
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(
+        training.optimizer(recipe, steps_per_epoch=steps, epochs=_epochs(name, recipe)),
+        loss=loss,
+        metrics=["accuracy"],
     )

@@ -36,3 +36,25 @@ def examples(count=32, *, classes=3, features=6):
 
 def sparse_loss():
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def conv_net(width=4, *, size=8, channels=1, classes=3, batchnorm=True, name=None):
+    """A small classifier of images with layers r0 (half the size), r1 (a quarter), pool, logits."""
+    inputs = keras.Input((size, size, channels), name="image")
+    x = inputs
+    for stage in range(2):
+        x = keras.layers.Conv2D(
+            width * (stage + 1), 3, strides=2, padding="same", name=f"c{stage}"
+        )(x)
+        if batchnorm:
+            x = keras.layers.BatchNormalization(momentum=0.5, name=f"b{stage}")(x)
+        x = keras.layers.ReLU(name=f"r{stage}")(x)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    return keras.Model(inputs, keras.layers.Dense(classes, name="logits")(x), name=name)
+
+
+def pictures(count=12, *, size=8, channels=1, classes=3):
+    """Random images in [0, 1] and integer labels."""
+    random = np.random.default_rng(5)
+    x = random.random((count, size, size, channels)).astype("float32")
+    return x, random.integers(0, classes, count)

@@ -47,7 +47,7 @@ def test_every_setting_explains_itself():
     [
         ({"temperature": 0.0}, "`temperature` must be positive and finite. Received: temp.*0.0"),
         ({"temperature": float("nan")}, "`temperature` must be positive"),
-        ({"temperature": "4"}, "`temperature` must be of type float. Received: '4'"),
+        ({"temperature": "4"}, "`temperature` must be of type float .*Received: '4'"),
         ({"alpha": 1.01}, r"`alpha` must be a number in \[0, 1\]"),
         ({"epochs": 0}, "`epochs` must be at least 1"),
         ({"epochs": 2.5}, "`epochs` must be of type int"),
@@ -60,7 +60,7 @@ def test_every_setting_explains_itself():
         ({"precision_policy": "float16"}, "`precision_policy` must be one of.*mixed_float16"),
         ({"noise_stddev": -0.1}, "`noise_stddev` must be positive"),
         ({"learning_rate": 0.0}, "`learning_rate` must be positive"),
-        ({"weight_decay": -1.0}, "`weight_decay` must be a number, at least 0"),
+        ({"weight_decay": -1.0}, "`weight_decay` must be a finite number, at least 0"),
         ({"student_width": 0.0}, "`student_width` must be positive"),
         ({"dataset": None}, "`dataset` must be of type str"),
         ({"overwrite": True, "resume": True}, "`overwrite` or `resume`, not both"),
