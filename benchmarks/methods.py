@@ -24,7 +24,7 @@ from absl import app, flags
 
 flags.DEFINE_string("workdir", "runs/methods", "where the teacher and finished trainings are kept")
 flags.DEFINE_integer("seeds", 3, "trainings of each method, with seeds 0, 1, ...", lower_bound=1)
-flags.DEFINE_integer("final_seeds", 5, "trainings of the control and of the method chosen then")
+flags.DEFINE_integer("final_seeds", 5, "of the control and of the method chosen", lower_bound=2)
 flags.DEFINE_integer("images", 100, "training images of the students", lower_bound=10)
 flags.DEFINE_integer("epochs", 120, "epochs of each student", lower_bound=1)
 flags.DEFINE_integer("batch_size", 20, "examples a step", lower_bound=2)
@@ -239,7 +239,7 @@ def verdict(done, chosen):
     """The chosen method against the control, in a sentence."""
     gain = gains(done, chosen, FLAGS.final_seeds)
     mean = statistics.mean(gain)
-    error = statistics.stdev(gain) / len(gain) ** 0.5 if len(gain) > 1 else 0.0
+    error = statistics.stdev(gain) / len(gain) ** 0.5
     more = "more" if mean > 2.0 * error else "not more"
     return (
         f"Chosen on validation: {chosen}. On test it is {mean:+.2f} points from the control over "

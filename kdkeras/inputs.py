@@ -272,4 +272,5 @@ def clear_errors():
         found = re.search(rf"\[{MARK} (.*?)\](?:\s*\n|\s*$|\s*\[\[)", error.message, re.DOTALL)
         if found is None:
             raise
-        raise ValueError(found.group(1).replace("] [", " ")) from None
+        message = found.group(1).replace("] [", " ").replace("\\'", "'")
+        raise ValueError(message) from None

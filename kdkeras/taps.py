@@ -154,7 +154,7 @@ def penultimate(model):
     last = model.outputs[0]._keras_history.operation
     if surgery.is_graph(last) and len(last.layers) > 2:
         return f"{last.name}/{penultimate(last)}"
-    before = last.input._keras_history.operation if last.input is not None else None
+    before = surgery.input_behind(model.outputs[0])._keras_history.operation
     if isinstance(before, keras.layers.InputLayer) or not isinstance(before, keras.Layer):
         raise ValueError(
             f"model '{model.name}' has no layer in front of its logits. Name the layer to compare."

@@ -5,6 +5,8 @@ import keras
 from kdkeras import arguments
 from kdkeras.models import ends, surgery
 
+ACTIVATIONS = (keras.layers.Softmax, keras.layers.Activation)
+
 
 def with_head(model, num_classes, name=None):
     """The same network with a fresh logits layer for other classes.
@@ -25,17 +27,18 @@ def with_head(model, num_classes, name=None):
     >>> teacher = kdkeras.transfer.with_head(keras.models.load_model("letters.keras"), 10)
     """
     ends.check_num_classes(num_classes)
-    last = None
+    last, features = None, None
     if surgery.is_graph(model) and model.built and len(model.outputs) == 1:
-        last = model.outputs[0]._keras_history.operation
-        if isinstance(last, (keras.layers.Softmax, keras.layers.Activation)):
-            last = last.input._keras_history.operation
+        output = model.outputs[0]
+        if isinstance(output._keras_history.operation, ACTIVATIONS):
+            output = surgery.input_behind(output)
+        last, features = output._keras_history.operation, surgery.input_behind(output)
     if not isinstance(last, keras.layers.Dense):
         raise ValueError(
             "`model` must be a Functional or Sequential model, built, that ends in a dense layer. "
             f"Received: model='{model.name}' of type {type(model).__name__}"
         )
-    body = keras.Model(surgery.input_of(model), last.input)
+    body = keras.Model(surgery.input_of(model), features)
     copy = keras.models.clone_model(body)
     copy.set_weights(body.get_weights())
     logits = ends.logits_output(copy.output, num_classes)

@@ -107,6 +107,12 @@ def is_graph(model):
     return isinstance(model, (Functional, keras.Sequential))
 
 
+def input_behind(tensor):
+    """The first tensor that the operation behind a graph's tensor was called on, in that graph."""
+    operation, node, _ = tensor._keras_history
+    return operation._inbound_nodes[node].input_tensors[0]
+
+
 def input_of(model):
     """A graph's inputs, in the structure that it takes them in."""
     return model.inputs[0] if isinstance(model, keras.Sequential) else model.input

@@ -1,0 +1,120 @@
+"""Distillation of inner layers: attention maps and a hint, from a teacher with a nested backbone.
+
+The claim: a term on layers needs their paths and nothing else. Where the shapes differ it brings an
+adapter, which is trained with the student and is not a part of it: the student that is saved and
+deployed has the parameters it had, and sees what the teacher sees more than one of labels alone.
+
+    python examples/features.py
+"""
+
+import pathlib
+import sys
+import tempfile
+
+import keras
+import numpy as np
+
+import kdkeras
+
+
+def conv_net(widths, name):
+    """Stages of a convolution each, at half the size of the one before."""
+    inputs = keras.Input((16, 16, 3), name="image")
+    x = inputs
+    for i, width in enumerate(widths):
+        x = keras.layers.Conv2D(width, 3, strides=2, padding="same", name=f"stage{i}_conv")(x)
+        x = keras.layers.BatchNormalization(name=f"stage{i}_norm")(x)
+        x = keras.layers.ReLU(name=f"stage{i}_relu")(x)
+    return keras.Model(inputs, x, name=name)
+
+
+def classifier(backbone):
+    """A model with the other one nested in it, as in transfer learning."""
+    inputs = keras.Input((16, 16, 3), name="image")
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(backbone(inputs))
+    return keras.Model(inputs, keras.layers.Dense(10, name="logits")(x))
+
+
+def main(epochs=20):
+    """Returns test metrics, parameter counts and how alike the attention maps are."""
+    splits = kdkeras.data.load("digits")
+    x, y = kdkeras.data.arrays(splits.train)
+    test = kdkeras.data.arrays(splits.test)
+    hard = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    few = np.random.default_rng(0).permutation(len(x))[:200]
+
+    keras.utils.set_random_seed(0)
+    teacher = classifier(conv_net([32, 64], "backbone"))
+    teacher.compile(keras.optimizers.Adam(3e-3), loss=hard)
+    teacher.fit(x, y, epochs=10, verbose=0)
+
+    def student():
+        keras.utils.set_random_seed(1)
+        return classifier(conv_net([8, 16], "small"))
+
+    learner = student()
+    pairs = kdkeras.match_layers(teacher, learner)
+    print("the teacher's layers:", *kdkeras.taps.paths(teacher))
+    print("matched:", pairs)
+
+    control = kdkeras.Distiller(student=student(), teacher=teacher, alpha=0.1)
+    control.compile(keras.optimizers.Adam(3e-3), loss=hard)
+    control.fit(x[few], y[few], batch_size=20, epochs=epochs, verbose=0)
+
+    distiller = kdkeras.Distiller(
+        student=learner,
+        teacher=teacher,
+        alpha=0.1,
+        terms=[
+            kdkeras.Term(kdkeras.losses.SoftTargets(temperature=4.0)),
+            # Lists of layers: the loss is summed over the pairs.
+            kdkeras.Term(
+                kdkeras.losses.AttentionTransfer(),
+                weight=100.0,
+                teacher_layer=[path for path, _ in pairs],
+                student_layer=[path for _, path in pairs],
+            ),
+            # 16 channels against 64: a 1x1 convolution is made that joins them.
+            kdkeras.Term(
+                keras.losses.MeanSquaredError(name="hint"),
+                teacher_layer="backbone/stage1_relu",
+                student_layer="small/stage1_relu",
+            ),
+        ],
+    )
+    before = learner.count_params()
+    distiller.compile(keras.optimizers.Adam(3e-3), loss=hard)
+    history = distiller.fit(x[few], y[few], batch_size=20, epochs=epochs, verbose=0).history
+    print("logged:", {name: round(values[-1], 4) for name, values in history.items()})
+
+    # What is saved is the student: no adapter, no teacher.
+    path = pathlib.Path(tempfile.mkdtemp()) / "student.keras"
+    distiller.student.save(path)
+    loaded = keras.models.load_model(path)
+
+    def attention(model):
+        """How far a student's attention is from the teacher's on the test images."""
+        taught = kdkeras.taps.tap(teacher, [pairs[-1][0]])(test[0])["features"]
+        seen = kdkeras.taps.tap(model, [pairs[-1][1]])(test[0])["features"]
+        loss = kdkeras.losses.AttentionTransfer()
+        return float(loss(taught[pairs[-1][0]], seen[pairs[-1][1]]))
+
+    found = {
+        "teacher": kdkeras.evaluate(teacher, test),
+        "control": kdkeras.evaluate(control.student, test, teacher=teacher),
+        "student": kdkeras.evaluate(loaded, test, teacher=teacher),
+        "attention": {"control": attention(control.student), "student": attention(loaded)},
+        "parameters": {
+            "before": before,
+            "after": loaded.count_params(),
+            "adapters": sum(layer.count_params() for layer in distiller.adapters),
+        },
+        "hint": history["hint"],
+    }
+    for name, values in found.items():
+        print(f"{name}: {values}")
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(not main())
