@@ -37,8 +37,8 @@ def run(recipe):
 
     Returns:
         The dict that `results.json` in the work directory holds: `models` (for each its size, its
-        `training` and its `test` metrics), `gain` (test accuracy over the control's), `exports`,
-        `seconds`, `environment`, `recipe`, `files`.
+        `training` and its `test` metrics), `distillation` (alpha and the terms), `gain` (test
+        accuracy over the control's), `exports`, `seconds`, `environment`, `recipe`, `files`.
 
     Raises:
         ValueError: Something in the settings, the data or the work directory does not fit; nothing
@@ -105,6 +105,8 @@ def _run(recipe, names):
             "environment": workdir.environment(),
             "recipe": recipe.to_dict(),
         }
+        if "student" in names:
+            results["distillation"] = stages.described(built, recipe, splits)
         if {"control", "student"} <= set(names):
             results.update(_gain(logits, labels))
     results["seconds"]["all"] = round(time.monotonic() - started, 1)

@@ -56,18 +56,17 @@ def build(recipe, splits, names):
             width=width,
         )
     if "student" in built:
-        if recipe.method == "mutual":
-            _compile("teacher", built["teacher"], recipe, splits)
-        distillation(built, recipe)  # for its checks, before anything is trained
+        distillation(built, recipe, splits)  # for its checks, before anything is trained
     return built
 
 
-def distillation(built, recipe):
+def distillation(built, recipe, splits):
     """The `Distiller` that a recipe asks for.
 
     Args:
         built: Dict of models, as `build` gives it.
         recipe: `kdkeras.Recipe`.
+        splits: `kdkeras.data.Splits`.
 
     Raises:
         ValueError: The method does not fit the models, or has no temperature and one is given.
@@ -81,10 +80,30 @@ def distillation(built, recipe):
             f"`{unknown[0]}` is not a setting of method {recipe.method!r}. "
             f"Received: {unknown[0]}={given[unknown[0]]}. Leave it out, or take another method."
         )
+    teacher = built["teacher"]
+    if recipe.method == "mutual":
+        # The same layers, compiled; the file of the teacher is to hold no optimizer.
+        teacher = keras.Model(teacher.inputs, teacher.outputs[0], name=teacher.name)
+        _compile("teacher", teacher, recipe, splits)
     return distiller.Distiller(
-        **method(student=built["student"], teacher=built["teacher"], **given),
+        **method(student=built["student"], teacher=teacher, **given),
         perturbation=noise(recipe) if recipe.perturb_in == "step" else None,
     )
+
+
+def described(built, recipe, splits):
+    """What the student learned from, as plain values: alpha, and each term."""
+    made = distillation(built, recipe, splits)
+    terms = [
+        {
+            "loss": term.loss.name,
+            "weight": term.weight,
+            "teacher_layers": term.teacher_paths,
+            "student_layers": term.student_paths,
+        }
+        for term in made.terms
+    ]
+    return {"method": recipe.method, "alpha": made.alpha, "terms": terms}
 
 
 def in_turn(recipe, names):
@@ -232,7 +251,7 @@ def _fit(name, built, recipe, splits):
     if _mixes(recipe):
         one_hot = keras.layers.CategoryEncoding(splits.num_classes, output_mode="one_hot")
         validation = validation.map(lambda x, y: (x, one_hot(y)))
-    model = distillation(built, recipe) if name == "student" else built[name]
+    model = distillation(built, recipe, splits) if name == "student" else built[name]
     _compile(name, model, recipe, splits)
     return training.fit(
         model,

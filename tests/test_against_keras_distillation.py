@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import classifier, examples, sparse_loss
+from conftest import classifier, conv_net, examples, pictures, sparse_loss
 from test_losses_logits import reference
 
 import kdkeras
@@ -113,6 +113,54 @@ def test_2_the_right_path_loses_the_gradient_of_confident_logits():
     np.testing.assert_array_equal(gradient, np.zeros((1, 2)))
 
 
+def theirs_of_layers(student, teacher, of_teacher="r0", of_student="r0"):
+    loss = keras_distillation.FeatureDistillation(
+        loss="mse", teacher_layer_name=of_teacher, student_layer_name=of_student
+    )
+    return theirs(student, teacher, loss=loss)
+
+
+def ours_of_layers(student, teacher, of_teacher="r0", of_student="r0"):
+    hint = kdkeras.Term(
+        keras.losses.MeanSquaredError(), teacher_layer=of_teacher, student_layer=of_student
+    )
+    return ours(student, teacher, terms=[hint])
+
+
+def statistics(model):
+    return np.concatenate([weight.numpy() for weight in model.non_trainable_weights])
+
+
+def test_3_evaluate_changes_no_statistic_of_the_student():
+    x, y = pictures()
+    moved = {}
+    for name, make in (("ours", ours_of_layers), ("theirs", theirs_of_layers)):
+        student = conv_net(4)
+        d = make(student, conv_net(4))
+        before = statistics(student)
+        d.evaluate(x, y, verbose=0)
+        moved[name] = np.abs(statistics(student) - before).max()
+    assert moved["ours"] == 0.0
+    still_wrong(moved["theirs"] > 0.01, "evaluate moves BatchNorm statistics")
+
+
+def test_4_one_forward_of_the_student_a_step():
+    x, y = pictures()
+    start, alone = conv_net(4), conv_net(4)
+    alone.set_weights(start.get_weights())
+    alone.compile(keras.optimizers.SGD(0.0), loss=sparse_loss())
+    alone.train_on_batch(x, y)
+    off = {}
+    for name, make in (("ours", ours_of_layers), ("theirs", theirs_of_layers)):
+        student = conv_net(4)
+        student.set_weights(start.get_weights())
+        make(student, conv_net(4)).train_on_batch(x, y)
+        off[name] = np.abs(statistics(student) - statistics(alone)).max()
+    # BatchNorm's statistics move as far as in a plain step: the student ran once.
+    assert off["ours"] < 1e-6
+    still_wrong(off["theirs"] > 1e-3, "the student runs twice a step")
+
+
 def test_5_regularisers_and_add_loss():
     x, y = examples(16)
 
@@ -207,6 +255,48 @@ def test_9_a_mixed_precision_student_with_a_float32_teacher():
     except ValueError:
         return
     still_wrong(False, "different dtypes are refused")
+
+
+def refused(make, *data):
+    try:
+        make().fit(*data, verbose=0)
+    except Exception:  # whatever it is, the user did not get to train
+        return True
+    return False
+
+
+def test_10_other_channels_and_grids():
+    x, y = pictures()
+    for of_teacher, of_student in (("r0", "r0"), ("r0", "r1"), ("r1", "r0")):
+        history = ours_of_layers(conv_net(4), conv_net(6), of_teacher, of_student).fit(
+            x, y, verbose=0
+        )
+        assert history.history["mean_squared_error"][0] > 0
+    wrong = refused(lambda: theirs_of_layers(conv_net(4), conv_net(6)), x, y)
+    still_wrong(wrong, "no adapters of channels and grids")
+
+
+def test_11_layers_of_nested_models():
+    def nested():
+        inputs = keras.Input((8, 8, 1))
+        return keras.Model(inputs, conv_net(4, name="net")(inputs))
+
+    x, y = pictures()
+    d = ours_of_layers(nested(), nested(), "net/r0", "net/r0")
+    assert d.fit(x, y, verbose=0).history["mean_squared_error"][0] > 0
+    wrong = [
+        refused(lambda path=path: theirs_of_layers(nested(), nested(), path, path), x, y)
+        for path in ("r0", "net/r0")
+    ]
+    still_wrong(all(wrong), "only layers of the outermost model are found")
+
+
+def test_12_other_input_sizes():
+    x, y = pictures(size=16)
+    d = ours(conv_net(4, size=8), conv_net(4, size=16))
+    assert d.fit(x, y, verbose=0).history["soft_targets"][0] > 0
+    wrong = refused(lambda: theirs(conv_net(4, size=8), conv_net(4, size=16)), x, y)
+    still_wrong(wrong, "teacher and student must take inputs of one shape")
 
 
 def test_13_the_callers_teacher_stays_trainable():

@@ -323,6 +323,60 @@ def test_overwrite_and_resume(capsys, tmp_path, monkeypatch):
 # -- other settings ------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("method", ["dkd", "fitnet"])
+def test_a_method_by_name(capsys, tmp_path, method):
+    words = [*TINY, f"--method={method}", "--nocontrol", "--noexport", f"--workdir={tmp_path}"]
+    status, _, err = run(capsys, "distill", *words)
+    assert (status, err) == (0, "")
+    results = files.read_json(tmp_path / "results.json")
+    assert results["recipe"]["method"] == method
+    name = {"dkd": "decoupled", "fitnet": "hint"}[method]
+    (term,) = results["distillation"]["terms"]
+    assert (results["distillation"]["alpha"], term["loss"]) == (0.5, name)
+    assert name in (tmp_path / "logs" / "student.csv").read_text().splitlines()[0]
+
+
+def test_mutual_learning_trains_both_and_resumes(capsys, tmp_path):
+    words = [*TINY, "--method=mutual", "--nocontrol", "--noexport", f"--workdir={tmp_path}"]
+    status, _, err = run(capsys, "distill", *words)
+    assert (status, err) == (0, "")
+    results = files.read_json(tmp_path / "results.json")
+    header = (tmp_path / "logs" / "student.csv").read_text().splitlines()[0]
+    assert "teacher_accuracy" in header
+    assert results["models"]["teacher"]["training"]["trained with"] == "student"
+    accuracy = results["models"]["teacher"]["test"]["accuracy"]
+    written = keras.models.load_model(tmp_path / "teacher.keras")
+    assert kdkeras.evaluate(written, data.load("digits").test)["accuracy"] == accuracy
+    (tmp_path / "results.json").unlink()
+    status, _, err = run(capsys, "distill", "--resume", f"--workdir={tmp_path}")
+    assert (status, err) == (0, "")
+    again = files.read_json(tmp_path / "results.json")
+    assert again["models"]["teacher"]["test"] == results["models"]["teacher"]["test"]
+    assert again["models"]["student"]["test"] == results["models"]["student"]["test"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--method=dkt"], "--method must be one of.*Did you mean.*'dkd'"),
+        (
+            ["--method=attention", "--temperature=2"],
+            "--temperature is not a setting of method 'att",
+        ),
+        (["--method=born_again", "--teacher=mlp"], "needs a teacher of the student's architecture"),
+    ],
+)
+def test_what_a_method_cannot_do_is_said_before_training(capsys, tmp_path, words, message):
+    given = [*TINY, "--student=mobilenet_v2", "--student_width=0.35", f"--workdir={tmp_path}/w"]
+    if words[0] == "--method=attention":
+        given += ["--teacher=resnet20"]
+    status, _, err = run(capsys, "distill", *given, *words)
+    assert status in (1, 2)
+    assert re.search(message, err, re.DOTALL)
+    assert "Traceback" not in err
+    assert not (tmp_path / "w").exists()
+
+
 def test_train_then_distil_from_its_file(capsys, tmp_path):
     flags = [word for word in TINY if "student" not in word]
     status, out, _ = run(capsys, "train", *flags, f"--workdir={tmp_path / 't'}")
