@@ -18,20 +18,20 @@ import kdkeras
 
 
 def conv_net(widths, name):
-    """Stages of a convolution each, at half the size of the one before."""
+    """Convolutions, each of which halves height and width."""
     inputs = keras.Input((16, 16, 3), name="image")
     x = inputs
     for i, width in enumerate(widths):
-        x = keras.layers.Conv2D(width, 3, strides=2, padding="same", name=f"stage{i}_conv")(x)
-        x = keras.layers.BatchNormalization(name=f"stage{i}_norm")(x)
-        x = keras.layers.ReLU(name=f"stage{i}_relu")(x)
+        x = keras.layers.Conv2D(
+            width, 3, strides=2, padding="same", activation="relu", name=f"stage{i}"
+        )(x)
     return keras.Model(inputs, x, name=name)
 
 
 def classifier(backbone):
     """A model with the other one nested in it, as in transfer learning."""
     inputs = keras.Input((16, 16, 3), name="image")
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(backbone(inputs))
+    x = keras.layers.Flatten(name="flatten")(backbone(inputs))
     return keras.Model(inputs, keras.layers.Dense(10, name="logits")(x))
 
 
@@ -77,8 +77,8 @@ def main(epochs=20):
             # 16 channels against 64: a 1x1 convolution is made that joins them.
             kdkeras.Term(
                 keras.losses.MeanSquaredError(name="hint"),
-                teacher_layer="backbone/stage1_relu",
-                student_layer="small/stage1_relu",
+                teacher_layer="backbone/stage1",
+                student_layer="small/stage1",
             ),
         ],
     )

@@ -51,20 +51,18 @@ def main(epochs=20):
         heads = {task: keras.layers.Dense(n, name=task) for task, n in classes.items()}
         return network(32, lambda h: {task: head(h) for task, head in heads.items()})
 
-    compiled = {
-        "loss": {task: hard for task in classes},
-        "metrics": {task: ["accuracy"] for task in classes},
-    }
+    accuracies = {task: ["accuracy"] for task in classes}
     control = student()
-    control.compile(keras.optimizers.Adam(3e-3), **compiled)
+    loss = {task: hard for task in classes}
+    control.compile(keras.optimizers.Adam(3e-3), loss=loss, metrics=accuracies)
     few = np.random.default_rng(0).permutation(len(y["digit"]))[:100]
     again = np.resize(few, len(y["digit"]))  # the 100 as often as the student sees the others
     x_few, y_few = ({name: part[again] for name, part in whole.items()} for whole in (x, y))
     control.fit(x_few, y_few, epochs=epochs, verbose=0)
 
-    # With alpha above 0 the labels count too: distiller.fit(x, y), the same dicts as above.
+    # With alpha above 0 the labels count too: compile(..., loss=loss), fit(x, y), dicts as above.
     distiller = kdkeras.Distiller(student=student(), teacher=teachers, alpha=0.0, temperature=2.0)
-    distiller.compile(keras.optimizers.Adam(3e-3), **compiled)
+    distiller.compile(keras.optimizers.Adam(3e-3), metrics=accuracies)
     distiller.fit(x, epochs=epochs, verbose=0)
 
     found = {

@@ -1,26 +1,30 @@
-"""What README.md shows runs as it stands."""
+"""What README.md and docs/ show runs as it stands."""
 
 import ast
 import pathlib
 import re
 import shlex
 
+import keras
 import pytest
+from conftest import conv_net
 
+import kdkeras
 from kdkeras import cli
 from kdkeras import recipe as recipes
 
 ROOT = pathlib.Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
+PAGES = {path.name: path.read_text() for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}
+README = PAGES["README.md"]
 
 
-def blocks(language):
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+def blocks(language, page="README.md"):
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", PAGES[page], re.DOTALL | re.MULTILINE)
     return [text for kind, text in found if kind == language]
 
 
 def test_the_lines_of_python_run(tmp_path, monkeypatch):
-    (code,) = blocks("python")
+    code = blocks("python")[0]
     monkeypatch.chdir(tmp_path)
     names = {}
     exec(compile(code, "README.md", "exec"), names)
@@ -28,7 +32,33 @@ def test_the_lines_of_python_run(tmp_path, monkeypatch):
     assert len([node for node in ast.parse(code).body if not isinstance(node, ast.Import)]) == 10
 
 
-@pytest.mark.parametrize("line", re.findall(r"^(?:\S+/)?kdkeras .*$", README, re.MULTILINE))
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_the_other_lines_of_python_run(page):
+    # Each page's blocks in turn, about a student and a teacher.
+    inputs = keras.Input((8, 8, 1))
+    backbone = conv_net(4, name="backbone")
+    student = keras.Model(inputs, backbone(inputs))
+    names = {"keras": keras, "kdkeras": kdkeras, "student": student, "teacher": conv_net(6)}
+    for code in blocks("python", page)[page == "README.md" :]:
+        exec(compile(code, page, "exec"), names)
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_links_lead_somewhere(page):
+    folder = ROOT if page == "README.md" else ROOT / "docs"
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", PAGES[page]):
+        assert (folder / link).exists(), link
+
+
+def test_the_page_of_methods_has_a_row_for_each():
+    rows = re.findall(r"^\| `(\w+)` \|", PAGES["methods.md"], re.MULTILINE)
+    assert sorted(rows) == sorted(recipes.METHODS)
+
+
+COMMANDS = re.findall(r"^(?:\S+/)?kdkeras .*$", "\n".join(PAGES.values()), re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
 def test_the_commands_parse(line):
     program, command, *words = shlex.split(line, comments=True)
     assert program.endswith("kdkeras")
@@ -45,7 +75,8 @@ def test_the_commands_parse(line):
 def test_the_layout_names_what_is_there():
     (layout,) = [block for block in blocks("") if block.startswith("kdkeras/\n")]
     for name in re.findall(r"\b([a-z_]+\.py)\b", layout):
-        assert (ROOT / "kdkeras" / name).exists() or (ROOT / "examples" / name).exists(), name
+        folders = ("kdkeras", "examples", "benchmarks")
+        assert any((ROOT / folder / name).exists() for folder in folders), name
 
 
 def test_ci_runs_the_same_test_command():
