@@ -103,8 +103,8 @@ def train_one(name, seed, settings):
         "epoch_seconds": statistics.median(seconds[1:] or seconds),
     }
     for split in ("validation", "test"):
-        logits = kdkeras.evaluate(student, getattr(splits, split))
-        result[split] = logits["accuracy"]
+        result[split] = kdkeras.evaluate(student, getattr(splits, split))["accuracy"]
+    keras.backend.clear_session()  # graphs that would add up from training to training
     return result
 
 
@@ -174,9 +174,7 @@ def train_all(wanted, seeds, settings):
     controls = [pair for pair in todo if pair[0] == "control"]
     for part in (controls, todo[len(controls) :]):
         context = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(
-            FLAGS.jobs, mp_context=context, max_tasks_per_child=8
-        ) as pool:
+        with concurrent.futures.ProcessPoolExecutor(FLAGS.jobs, mp_context=context) as pool:
             futures = [pool.submit(train_one, *pair, settings) for pair in part]
             for future in concurrent.futures.as_completed(futures):
                 result = {**future.result(), "settings": settings}

@@ -130,7 +130,8 @@ def _load(path, role, splits):
         raise ValueError(
             f"`teacher` must take images of shape {splits.input_shape} and give "
             f"{splits.num_classes} classes, as the dataset {splits.name!r} has them. Received: "
-            f"'{path}' with input shape {shape} and {classes} classes."
+            f"'{path}' with input shape {shape} and {classes} classes. A teacher of other classes "
+            "can be made ready with kdkeras.transfer."
         )
     return model
 

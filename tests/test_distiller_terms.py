@@ -176,6 +176,28 @@ def test_mixed_precision_gives_float32s_gradients(policy):
     assert error < (0.01 if policy == "mixed_float16" else 0.1)
 
 
+def test_xla_gives_the_same_values():
+    x, y = pictures()
+    maps = {"teacher_layer": "r0", "student_layer": "r1"}
+    pool = {"teacher_layer": "pool", "student_layer": "pool"}
+    terms = [
+        *(Term(losses.SoftTargets(standardize=True)), Term(losses.Decoupled())),
+        *(Term(losses.IntraClassCorrelation()), Term(losses.JensenShannon(temperature=2.0))),
+        *(hint(**maps), Term(losses.AttentionTransfer(), **maps)),
+        *(Term(losses.NeuronSelectivity(), **maps), Term(losses.HierarchicalContext(), **maps)),
+        *(Term(losses.RelationalAngle(), **pool), Term(losses.CorrelationCongruence(), **pool)),
+    ]
+    logs = []
+    for jit_compile in (False, True):
+        keras.utils.set_random_seed(1)
+        d = make(terms)
+        d.compile(keras.optimizers.SGD(0.01), loss=sparse_loss(), jit_compile=jit_compile)
+        logs.append([d.train_on_batch(x, y, return_dict=True) for _ in range(2)])
+    for step in (0, 1):
+        for name, value in logs[0][step].items():
+            np.testing.assert_allclose(value, logs[1][step][name], rtol=1e-4, err_msg=name)
+
+
 # -- forwards and modes --------------------------------------------------------------------------
 
 

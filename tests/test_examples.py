@@ -35,3 +35,42 @@ def test_mlp_features():
     found = example("mlp_features").main()
     assert found["teacher"]["accuracy"] > 0.95
     assert found["student"]["accuracy"] > 0.93
+
+
+def test_multi_teacher():
+    found = {name: metrics["accuracy"] for name, metrics in example("multi_teacher").main().items()}
+    of_one = (found["cnn"] + found["mlp"]) / 2
+    assert found["mean"] > of_one + 0.005
+    assert found["weighted"] > of_one + 0.005
+    assert found["student"] > found["control"] + 0.01
+
+
+def test_features():
+    found = example("features").main()
+    assert found["attention"]["student"] < 0.3 * found["attention"]["control"]
+    assert found["student"]["kl"] < 0.8 * found["control"]["kl"]
+    assert found["student"]["accuracy"] > 0.92
+    assert found["parameters"]["after"] == found["parameters"]["before"]
+    assert found["parameters"]["adapters"] == 16 * 64 + 64
+    assert found["hint"]["last epoch"] < 0.3 * found["hint"]["first epoch"]
+
+
+def test_private_teacher():
+    found = example("private_teacher").main()
+    for name, value in found["asked"].items():
+        assert abs(found["recorded"][name] - value) < 0.01
+    assert found["asked"]["accuracy"] > found["control"]["accuracy"] + 0.02
+    assert found["asked"]["agreement"] > 0.95
+    assert found["both"]["kl"] < 0.5 * found["control"]["kl"]
+
+
+def test_multi_task():
+    for accuracy in example("multi_task").main().values():
+        assert accuracy["student"] > accuracy["control"] + 0.03
+        assert accuracy["student"] > accuracy["teacher"] - 0.03
+
+
+def test_transfer():
+    found = {name: metrics["accuracy"] for name, metrics in example("transfer").main().items()}
+    assert found["teacher"] > found["scratch"] + 0.04
+    assert found["student"] > found["scratch"] + 0.03
