@@ -51,8 +51,9 @@ def test_features():
     assert found["student"]["kl"] < 0.8 * found["control"]["kl"]
     assert found["student"]["accuracy"] > 0.92
     assert found["parameters"]["after"] == found["parameters"]["before"]
-    assert found["parameters"]["adapters"] == 16 * 64 + 64
-    assert found["hint"]["last epoch"] < 0.3 * found["hint"]["first epoch"]
+    assert found["adapter"]["parameters"] == 16 * 64 + 64
+    assert found["adapter"]["moved by"] > 0.01
+    assert found["hint"]["last"] < 0.3 * found["hint"]["first"]
 
 
 def test_private_teacher():
