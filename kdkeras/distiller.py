@@ -162,7 +162,7 @@ class Distiller(keras.Model):
         targets = inputs.enriched(y, self._heads)
         outputs, features = y_pred if isinstance(y_pred, taps.Tapped) else (y_pred, {})
         hard, soft = ops.zeros(()), 0.0
-        if self._compile_loss is not None:
+        if self._compile_loss is not None and targets["label"] is not None:
             hard = self._compile_loss(targets["label"], outputs, sample_weight)
         penalties = sum(self._aggregate_additional_loss(loss) for loss in self.losses)
         if not training or "logits" not in targets:
@@ -218,9 +218,8 @@ class Distiller(keras.Model):
         validation_data = inputs.checked_pair(validation_data, **expected)
         if isinstance(x, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # Keras warns of its own default otherwise
-        x = inputs.checked(
-            x, y, **expected, batch_size=batch_size, comparing=wiring.comparing(self.terms)
-        )
+        expected.update(comparing=wiring.comparing(self.terms), labels_needed=self.alpha != 0.0)
+        x = inputs.checked(x, y, **expected, batch_size=batch_size)
         with inputs.clear_errors():
             return super().fit(x, y, batch_size, *args, validation_data=validation_data, **kwargs)
 

@@ -126,7 +126,7 @@ def _kind(loss):
     return "one-hot" if isinstance(loss, keras.losses.CategoricalCrossentropy) else None
 
 
-def checked(x, y=None, *, labels, unit_pixels, comparing=(), batch_size=None):
+def checked(x, y=None, *, labels, unit_pixels, comparing=(), batch_size=None, labels_needed=True):
     """`x`, once it and its labels are found fit to use.
 
     Arrays are checked at once. Of a `tf.data.Dataset` each batch is checked on the host when it is
@@ -137,6 +137,7 @@ def checked(x, y=None, *, labels, unit_pixels, comparing=(), batch_size=None):
         labels, unit_pixels: From `expectations`.
         comparing: Names of terms that compare the examples of a batch, and need two.
         batch_size: For arrays; Keras's 32 unless given.
+        labels_needed: Whether examples without labels are refused.
 
     Raises:
         ValueError: NaN or infinite inputs, pixels in 0..255, labels out of range, one-hot labels
@@ -148,7 +149,7 @@ def checked(x, y=None, *, labels, unit_pixels, comparing=(), batch_size=None):
     )
     if isinstance(x, tf.data.Dataset):
         _, y, _ = keras.utils.unpack_x_y_sample_weight(x.element_spec)
-        _check_forms(y, labels)
+        _check_forms(y, labels, labels_needed)
 
         def check(*batch):
             x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
@@ -169,7 +170,7 @@ def checked(x, y=None, *, labels, unit_pixels, comparing=(), batch_size=None):
     arrays = keras.tree.flatten(x)
     if not arrays or not all(isinstance(part, np.ndarray) for part in arrays):
         return x
-    _check_forms(y, labels)
+    _check_forms(y, labels, labels_needed)
     count = len(arrays[0])
     if comparing and (count % (batch_size or 32) == 1 or batch_size == 1):
         raise ValueError(few)
@@ -231,13 +232,15 @@ def _label(label, name):
     return label.get(name) if isinstance(label, dict) else label
 
 
-def _check_forms(y, labels):
+def _check_forms(y, labels, needed):
     label = enriched(y, labels)["label"]
     for name, (kind, classes) in labels.items():
         of_output = _label(label, name)
-        if of_output is None and kind is not None:
+        if of_output is None and kind is not None and needed:
             of = "`y` must" if name is None else f"The labels of '{name}' must"
-            raise ValueError(f"{of} be given: the hard loss needs labels. Received: None")
+            raise ValueError(
+                f"{of} be given: the hard loss needs labels, unless `alpha` is 0. Received: None"
+            )
         if of_output is not None:
             _check_form(of_output, kind, classes)
 

@@ -166,8 +166,11 @@ def _stages(model):
     """The path of the last feature map at each stride, from the first layer with weights on."""
     height = keras.tree.flatten(model.inputs)[0].shape[1:2]
     stages, learned = {}, False
-    for path, shape in shapes(model).items():
+    known = shapes(model)
+    for path, shape in known.items():
         layer = _layer(model, path)
+        if any(inner.startswith(f"{path}/") for inner in known):
+            continue  # a nested model, whose last layer has been met
         learned = (
             learned or bool(layer.weights) and not isinstance(layer, keras.layers.Normalization)
         )

@@ -215,20 +215,59 @@ def _side_by_side(models):
                 f"{name}='{model.name}' with {len(model.outputs)}"
             )
         surgery.check_logits("teacher", model)
-    first = max(models.values(), key=lambda model: _pixels(model.inputs[0].shape))
-    inputs = keras.tree.map_structure(
-        lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name),
-        surgery.input_of(first),
-    )
+    structs = {name: surgery.input_of(model) for name, model in models.items()}
+    if all(isinstance(struct, keras.KerasTensor) for struct in structs.values()):
+        # Alone, an input need not be called the same in all of them.
+        structs = {name: {"": struct} for name, struct in structs.items()}
+    inputs = _union(structs)
     outputs = []
     for name, model in models.items():
-        given, shape = inputs, model.inputs[0].shape
-        if len(model.inputs) == 1 and _pixels(shape) < _pixels(first.inputs[0].shape):
-            given = adapters.Resize(shape[1:3], name=f"{name}_size")(inputs)
+        given = {
+            key: _fitted(inputs[key], wanted, name)
+            for key, wanted in _by_name(structs[name]).items()
+        }
         # Shares the layers under a name of its own; two teachers may be called the same.
         renamed = keras.Model(surgery.input_of(model), model.outputs[0], name=name)
-        outputs.append(renamed(given))
-    return inputs, outputs
+        single = isinstance(surgery.input_of(model), keras.KerasTensor)
+        outputs.append(renamed(next(iter(given.values())) if single else given))
+    return inputs.get("", inputs), outputs
+
+
+def _union(structs):
+    """New inputs for all that models take, by name; of images that differ in size the largest."""
+    largest = {}
+    for struct in structs.values():
+        for key, wanted in _by_name(struct).items():
+            known = largest.setdefault(key, wanted)
+            if len(known.shape) != len(wanted.shape) or not _same(known.shape, wanted.shape):
+                raise ValueError(
+                    "Teachers that are put together must take the same inputs (images may differ "
+                    "in height and width); inputs that differ must be told apart by name, "
+                    f"keras.Model({{'image': ..., 'text': ...}}, logits). Received: shapes "
+                    f"{known.shape} and {wanted.shape}"
+                )
+            if _pixels(wanted.shape) > _pixels(known.shape):
+                largest[key] = wanted
+    return {
+        key: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=key or x.name)
+        for key, x in largest.items()
+    }
+
+
+def _by_name(struct):
+    return struct if isinstance(struct, dict) else {x.name: x for x in keras.tree.flatten(struct)}
+
+
+def _same(shape, other):
+    if len(shape) == 4:
+        shape, other = shape[-1:], other[-1:]
+    return all(None in pair or pair[0] == pair[1] for pair in zip(shape, other, strict=True))
+
+
+def _fitted(x, wanted, name):
+    if 0 in (_pixels(x.shape), _pixels(wanted.shape)) or x.shape[1:3] == wanted.shape[1:3]:
+        return x
+    return adapters.Resize(wanted.shape[1:3], name=f"{name}_size")(x)
 
 
 def _pixels(shape):

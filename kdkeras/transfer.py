@@ -69,7 +69,8 @@ def fine_tune(
         x, y: As in `keras.Model.fit`.
         head_epochs: Epochs of the last layer alone.
         epochs: Epochs of the whole model, after them.
-        head_learning_rate, learning_rate: Of Adam, in the first and in the second part.
+        head_learning_rate, learning_rate: Of Adam, in the first and in the second part; with few
+            images, and so few steps, try three times as much.
         metrics: As in `keras.Model.compile`.
         **kwargs: As in `keras.Model.fit`: `validation_data`, `batch_size`, `callbacks`, ...
 

@@ -164,6 +164,9 @@ def test_layers_match_by_stride_whatever_the_input_size_and_nesting():
         ("r1", f"{base.name}/block_3_expand_relu"),
     ]
     assert taps.penultimate(student) == "pool"
+    model, _ = nested()
+    inner = [("r0", "middle/backbone/r0"), ("r1", "middle/backbone/r1")]
+    assert kdkeras.match_layers(conv_net(), model) == inner
 
 
 def test_models_without_maps_match_in_front_of_the_logits():

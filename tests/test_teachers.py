@@ -174,6 +174,31 @@ def test_inputs_that_do_not_fit_and_noise_on_several():
         make(two_inputs(4), two_inputs(8)).fit(bad, y, verbose=0)
 
 
+def test_teachers_of_heads_each_take_their_own_inputs():
+    image, rows = keras.Input((8, 8, 1), name="image"), keras.Input((5,), name="text")
+    x = keras.layers.Concatenate()([keras.layers.Flatten()(image), rows])
+    outputs = {"shape": keras.layers.Dense(3)(x), "color": keras.layers.Dense(2)(x)}
+    student = keras.Model({"image": image, "text": rows}, outputs)
+    text = keras.Input((5,), name="text")
+    own = {
+        "shape": conv_net(4, size=16),  # of the picture alone, and larger
+        "color": keras.Model({"text": text}, keras.layers.Dense(2)(text)),
+    }
+    x, y = pictures(size=16)
+    x = {"image": x, "text": np.random.default_rng(0).random((12, 5)).astype("float32")}
+    of_student = student({**x, "image": tf.image.resize(x["image"], (8, 8), antialias=True)})
+    expected = reference(own["shape"](x["image"]), of_student["shape"], 4.0)[0].mean()
+    expected += reference(own["color"]({"text": x["text"]}), of_student["color"], 4.0)[0].mean()
+    d = make(student, own, loss=two_losses(), metrics=None)
+    history = d.fit(x, {"shape": y, "color": y % 2}, batch_size=12, verbose=0).history
+    np.testing.assert_allclose(history["soft_targets"], [expected], rtol=1e-4)
+
+
+def test_teachers_of_inputs_that_cannot_be_told_apart():
+    with pytest.raises(ValueError, match="must take the same inputs.*told apart by name"):
+        teachers.one_a_head({"shape": conv_net(4), "color": classifier(4)})
+
+
 # -- predictions alone ---------------------------------------------------------------------------
 
 
@@ -235,8 +260,15 @@ def test_unlabelled_images_with_alpha_0():
         accuracy = (np.argmax(student(x), -1) == y).mean()
         np.testing.assert_allclose(history["val_accuracy"], [accuracy] * 2, rtol=1e-6)
         assert "accuracy" not in history or len(history["accuracy"]) < 2
-    with pytest.raises(ValueError, match="`y` must be given"):
+    with pytest.raises(ValueError, match="`y` must be given.*unless `alpha` is 0"):
         make(classifier(4), classifier(8)).fit(x, verbose=0)
+    # A loss may be there for `evaluate` alone.
+    d = make(classifier(4), classifier(8), alpha=0.0)
+    history = d.fit(x, validation_data=(x, y), verbose=0).history
+    assert history["hard"] == [0.0]
+    assert history["val_loss"][0] > 0
+    recorded = {"label": None, "probabilities": np.full((16, 3), 1 / 3, "float32")}
+    assert d.fit(x, recorded, verbose=0).history["loss"][0] > 0
 
 
 # -- heads ---------------------------------------------------------------------------------------
