@@ -38,11 +38,10 @@ def fitted(x, model):
 
 
 def _fitted(x, wanted):
+    x = ops.convert_to_tensor(x)
     if len(x.shape) != 4 or len(wanted.shape) != 4 or None in wanted.shape[1:3]:
         return x
-    if tuple(x.shape[1:3]) == tuple(wanted.shape[1:3]):
-        return x
-    return adapters.resized(ops.convert_to_tensor(x), wanted.shape[1:3])
+    return adapters.resized(x, wanted.shape[1:3])
 
 
 def single(x):
