@@ -355,6 +355,14 @@ def test_mutual_learning_trains_both_and_resumes(capsys, tmp_path):
     assert again["models"]["student"]["test"] == results["models"]["student"]["test"]
 
 
+def test_a_student_born_again(capsys, work, tmp_path):
+    words = [*TINY, "--method=born_again", f"--teacher={work / 'student.keras'}", "--nocontrol"]
+    status, _, err = run(capsys, "distill", *words, "--noexport", f"--workdir={tmp_path}")
+    assert (status, err) == (0, "")
+    results = files.read_json(tmp_path / "results.json")["models"]
+    assert results["teacher"]["parameters"] == results["student"]["parameters"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

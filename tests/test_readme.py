@@ -55,6 +55,18 @@ def test_the_page_of_methods_has_a_row_for_each():
     assert sorted(rows) == sorted(recipes.METHODS)
 
 
+def test_the_page_of_methods_shows_the_benchmarks_own_table():
+    results = (ROOT / "benchmarks" / "RESULTS.md").read_text()
+    table = between(results, "<!-- methods.py -->", "<!-- end of methods.py -->")
+    assert table in between(PAGES["methods.md"], "<!-- measured -->", "<!-- end of measured -->")
+    for name in recipes.METHODS:
+        assert f"\n| {name} | " in table
+
+
+def between(text, start, end):
+    return text.split(start)[1].split(end)[0].strip()
+
+
 COMMANDS = re.findall(r"^(?:\S+/)?kdkeras .*$", "\n".join(PAGES.values()), re.MULTILINE)
 
 
