@@ -3,7 +3,6 @@
 import math
 
 import keras
-import tensorflow as tf
 
 from kdkeras import arguments, schedules, teachers
 from kdkeras.models import surgery
@@ -157,7 +156,10 @@ def _check_inputs(of_student, of_teacher):
     named = isinstance(of_student, dict) or isinstance(of_teacher, dict)
     if named:
         # Each takes what it knows by name; what both take must be the same.
-        of_student, of_teacher = _by_name(of_student), _by_name(of_teacher)
+        of_student, of_teacher = (
+            surgery.inputs_by_name(of_student),
+            surgery.inputs_by_name(of_teacher),
+        )
         common = [name for name in of_student if name in of_teacher]
         pairs = [(of_student[name], of_teacher[name]) for name in common]
         fits = True
@@ -165,7 +167,9 @@ def _check_inputs(of_student, of_teacher):
         of_student, of_teacher = keras.tree.flatten(of_student), keras.tree.flatten(of_teacher)
         pairs = list(zip(of_student, of_teacher, strict=False))
         fits = len(of_student) == len(of_teacher)
-    if not fits or not all(_same_inputs(one.shape, other.shape) for one, other in pairs):
+    if not fits or not all(
+        surgery.same_but_for_size(one.shape, other.shape) for one, other in pairs
+    ):
         shapes = [
             keras.tree.map_structure(lambda x: x.shape, struct)
             for struct in (of_student, of_teacher)
@@ -175,16 +179,6 @@ def _check_inputs(of_student, of_teacher):
             f"width, and are resized). Received: a student for inputs of shape {shapes[0]} and a "
             f"teacher for {shapes[1]}."
         )
-
-
-def _by_name(struct):
-    return struct if isinstance(struct, dict) else {x.name: x for x in keras.tree.flatten(struct)}
-
-
-def _same_inputs(shape, other):
-    if len(shape) == len(other) == 4:
-        shape, other = shape[-1:], other[-1:]
-    return tf.TensorShape(shape).is_compatible_with(other)
 
 
 def _check_heads(of_student, of_teacher):

@@ -224,7 +224,7 @@ def _side_by_side(models):
     for name, model in models.items():
         given = {
             key: _fitted(inputs[key], wanted, name)
-            for key, wanted in _by_name(structs[name]).items()
+            for key, wanted in surgery.inputs_by_name(structs[name]).items()
         }
         # Shares the layers under a name of its own; two teachers may be called the same.
         renamed = keras.Model(surgery.input_of(model), model.outputs[0], name=name)
@@ -237,9 +237,9 @@ def _union(structs):
     """New inputs for all that models take, by name; of images that differ in size the largest."""
     largest = {}
     for struct in structs.values():
-        for key, wanted in _by_name(struct).items():
+        for key, wanted in surgery.inputs_by_name(struct).items():
             known = largest.setdefault(key, wanted)
-            if len(known.shape) != len(wanted.shape) or not _same(known.shape, wanted.shape):
+            if not surgery.same_but_for_size(known.shape, wanted.shape):
                 raise ValueError(
                     "Teachers that are put together must take the same inputs (images may differ "
                     "in height and width); inputs that differ must be told apart by name, "
@@ -252,16 +252,6 @@ def _union(structs):
         key: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=key or x.name)
         for key, x in largest.items()
     }
-
-
-def _by_name(struct):
-    return struct if isinstance(struct, dict) else {x.name: x for x in keras.tree.flatten(struct)}
-
-
-def _same(shape, other):
-    if len(shape) == 4:
-        shape, other = shape[-1:], other[-1:]
-    return all(None in pair or pair[0] == pair[1] for pair in zip(shape, other, strict=True))
 
 
 def _fitted(x, wanted, name):

@@ -12,6 +12,7 @@ class DistillationLoss(keras.losses.Loss):
     is the pair `(labels, teacher's tensor)`. What a loss needs is said by its class:
 
     Attributes:
+        settings: The names of the hyper-parameters, attributes and arguments of `__init__`.
         needs_labels: Whether the labels matter.
         same_grid: Whether both tensors must have the same height and width.
         same_channels: Whether both tensors must have the same last axis.
@@ -20,6 +21,7 @@ class DistillationLoss(keras.losses.Loss):
     Any hyper-parameter may be a Keras schedule; a `Distiller` takes its value at each step.
     """
 
+    settings = ()
     needs_labels = False
     same_grid = True
     same_channels = True
@@ -42,6 +44,10 @@ class DistillationLoss(keras.losses.Loss):
         values = {name: schedules.at(value, step) for name, value in scheduled.items()}
         vars(loss).update({**vars(self), **values})
         return loss
+
+    def get_config(self):
+        values = {name: getattr(self, name) for name in self.settings}
+        return {**super().get_config(), **keras.saving.serialize_keras_object(values)}
 
     @classmethod
     def from_config(cls, config):

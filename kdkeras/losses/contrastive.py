@@ -99,6 +99,7 @@ class ContrastiveRepresentation(base.DistillationLoss):
         ValueError: `temperature` is not a positive finite number.
     """
 
+    settings = ("temperature",)
     needs_labels = True
     compares_examples = True
 
@@ -116,7 +117,3 @@ class ContrastiveRepresentation(base.DistillationLoss):
     def call(self, y_true, y_pred):
         labels, teacher = y_true
         return contrastive_representation(labels, teacher, y_pred, temperature=self.temperature)
-
-    def get_config(self):
-        temperature = keras.saving.serialize_keras_object(self.temperature)
-        return {**super().get_config(), "temperature": temperature}

@@ -147,6 +147,8 @@ class InterClassCorrelation(base.DistillationLoss):
         https://arxiv.org/abs/2205.10536), NeurIPS 2022.
     """
 
+    settings = ("temperature",)
+
     def __init__(
         self,
         *,
@@ -160,10 +162,6 @@ class InterClassCorrelation(base.DistillationLoss):
 
     def call(self, y_true, y_pred):
         return inter_class_correlation(y_true, y_pred, temperature=self.temperature)
-
-    def get_config(self):
-        temperature = keras.saving.serialize_keras_object(self.temperature)
-        return {**super().get_config(), "temperature": temperature}
 
 
 @keras.saving.register_keras_serializable("kdkeras")
@@ -195,6 +193,7 @@ class IntraClassCorrelation(base.DistillationLoss):
         https://arxiv.org/abs/2205.10536), NeurIPS 2022.
     """
 
+    settings = ("temperature",)
     compares_examples = True
 
     def __init__(
@@ -212,7 +211,3 @@ class IntraClassCorrelation(base.DistillationLoss):
         value = intra_class_correlation(y_true, y_pred, temperature=self.temperature)
         # One value an example: of a scalar Keras leaves out the division by replicas.
         return ops.broadcast_to(value, ops.shape(y_pred)[:1])
-
-    def get_config(self):
-        temperature = keras.saving.serialize_keras_object(self.temperature)
-        return {**super().get_config(), "temperature": temperature}

@@ -131,6 +131,7 @@ class Decoupled(base.DistillationLoss):
         2022.
     """
 
+    settings = ("target_weight", "nontarget_weight", "temperature")
     needs_labels = True
 
     def __init__(
@@ -162,8 +163,3 @@ class Decoupled(base.DistillationLoss):
             nontarget_weight=self.nontarget_weight,
             temperature=self.temperature,
         )
-
-    def get_config(self):
-        names = ("target_weight", "nontarget_weight", "temperature")
-        values = {name: keras.saving.serialize_keras_object(vars(self)[name]) for name in names}
-        return {**super().get_config(), **values}

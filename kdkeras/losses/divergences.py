@@ -155,6 +155,8 @@ class JensenShannon(base.DistillationLoss):
     0.24759
     """
 
+    settings = ("temperature",)
+
     def __init__(
         self,
         *,
@@ -168,10 +170,6 @@ class JensenShannon(base.DistillationLoss):
 
     def call(self, y_true, y_pred):
         return jensen_shannon_divergence(y_true, y_pred, self.temperature)
-
-    def get_config(self):
-        temperature = keras.saving.serialize_keras_object(self.temperature)
-        return {**super().get_config(), "temperature": temperature}
 
 
 @keras.saving.register_keras_serializable("kdkeras")
@@ -199,6 +197,8 @@ class ReverseSoftTargets(base.DistillationLoss):
     0.12011
     """
 
+    settings = ("temperature",)
+
     def __init__(
         self,
         *,
@@ -212,10 +212,6 @@ class ReverseSoftTargets(base.DistillationLoss):
 
     def call(self, y_true, y_pred):
         return reverse_divergence(y_true, y_pred, self.temperature)
-
-    def get_config(self):
-        temperature = keras.saving.serialize_keras_object(self.temperature)
-        return {**super().get_config(), "temperature": temperature}
 
 
 @keras.saving.register_keras_serializable("kdkeras")

@@ -186,6 +186,7 @@ class AttentionTransfer(base.DistillationLoss):
         ValueError: `power` is not a positive finite number.
     """
 
+    settings = ("power",)
     same_channels = False
 
     def __init__(
@@ -196,9 +197,6 @@ class AttentionTransfer(base.DistillationLoss):
 
     def call(self, y_true, y_pred):
         return attention_transfer(y_true, y_pred, power=self.power)
-
-    def get_config(self):
-        return {**super().get_config(), "power": keras.saving.serialize_keras_object(self.power)}
 
 
 @keras.saving.register_keras_serializable("kdkeras")

@@ -147,6 +147,8 @@ class SoftTargets(base.DistillationLoss):
         https://arxiv.org/abs/1503.02531), 2015.
     """
 
+    settings = ("temperature", "standardize")
+
     def __init__(
         self,
         *,
@@ -168,10 +170,3 @@ class SoftTargets(base.DistillationLoss):
         if self.standardize:
             y_true, y_pred = standardize(y_true), standardize(y_pred)
         return soft_target_divergence(y_true, y_pred, self.temperature)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "temperature": keras.saving.serialize_keras_object(self.temperature),
-            "standardize": self.standardize,
-        }

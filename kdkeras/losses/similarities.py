@@ -192,6 +192,7 @@ class CorrelationCongruence(base.DistillationLoss):
         ValueError: `gamma` or `order` is out of its range.
     """
 
+    settings = ("gamma", "order")
     same_grid = False
     same_channels = False
     compares_examples = True
@@ -211,7 +212,3 @@ class CorrelationCongruence(base.DistillationLoss):
 
     def call(self, y_true, y_pred):
         return correlation_congruence(y_true, y_pred, gamma=self.gamma, order=self.order)
-
-    def get_config(self):
-        gamma = keras.saving.serialize_keras_object(self.gamma)
-        return {**super().get_config(), "gamma": gamma, "order": self.order}

@@ -118,6 +118,19 @@ def input_of(model):
     return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
 
 
+def inputs_by_name(struct):
+    """A graph's inputs as a dict; where they are none, by the names of the tensors."""
+    return struct if isinstance(struct, dict) else {x.name: x for x in keras.tree.flatten(struct)}
+
+
+def same_but_for_size(shape, other):
+    """Whether two shapes are equal as far as known; of images height and width may differ."""
+    if len(shape) == len(other) == 4:
+        shape, other = shape[-1:], other[-1:]
+    pairs = zip(shape, other, strict=False)
+    return len(shape) == len(other) and all(None in pair or pair[0] == pair[1] for pair in pairs)
+
+
 def output_of(model):
     """A graph's outputs, in the structure that it gives them in."""
     return model.outputs[0] if isinstance(model, keras.Sequential) else model.output
