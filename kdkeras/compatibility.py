@@ -4,7 +4,7 @@ import math
 
 import keras
 
-from kdkeras import arguments, schedules, teachers
+from kdkeras import arguments, schedules, teachers, terms
 from kdkeras.models import surgery
 
 BELOW_1 = math.nextafter(1.0, 0.0)
@@ -98,6 +98,41 @@ def check_teacher_training(student, teacher, train_teacher, teacher_momentum):
         raise ValueError(
             "`teacher_momentum` needs a teacher of the student's architecture, which it follows: "
             "teacher=keras.models.clone_model(student). Received: models of other weights."
+        )
+
+
+def check_terms(given, temperature):
+    """A list of the terms that a Distiller was given, None if none were.
+
+    Raises:
+        ValueError: They are no list of terms, or a temperature comes with them that has no use.
+    """
+    if given is None:
+        return None
+    if isinstance(given, (list, tuple)) and given:
+        wrong = [term for term in given if not isinstance(term, terms.Term)]
+    else:
+        wrong = [given]
+    if wrong:
+        raise ValueError(
+            "`terms` must be a list of `kdkeras.Term`, at least one: [kdkeras.Term(kdkeras.losses."
+            f"SoftTargets())]. Received: {wrong[0]!r}"
+        )
+    if temperature is not None:
+        raise ValueError(
+            "`temperature` is of the soft targets that stand in for `terms`. Received: "
+            f"temperature={temperature!r} and terms. Give it to their losses, or to the method: "
+            "kdkeras.losses.SoftTargets(temperature=...), kdkeras.methods.dkd(temperature=...)."
+        )
+    return list(given)
+
+
+def check_labels_are_there(label, distiller, training):
+    """Refuses to train without labels where they count."""
+    if training and label is None and distiller.loss is not None and distiller.alpha != 0.0:
+        raise ValueError(
+            "`y` must be given: the hard loss needs labels, unless `alpha` is 0. Received: None, "
+            f"alpha={distiller.alpha}"
         )
 
 

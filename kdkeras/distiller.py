@@ -50,8 +50,8 @@ class Distiller(keras.Model):
             function from a NumPy batch to logits (`kdkeras.teachers.Predictions`); or None if the
             data has `"logits"`.
         alpha: Weight of the labels' loss, in [0, 1]; or a Keras schedule of the step.
-        temperature: Positive number, or a Keras schedule of the step; the temperature of the soft
-            targets when `terms` is None.
+        temperature: Positive number, 4 unless given, or a Keras schedule of the step; of the soft
+            targets, where `terms` is None. Losses of other terms have their own.
         terms: List of `Term`; None means `[Term(SoftTargets(temperature=temperature))]`.
         perturbation: None, or a callable `(model, x, targets, teacher=None) -> x'` such as
             `kdkeras.perturbations.Gaussian(stddev=0.1)`, made in the training step.
@@ -87,7 +87,7 @@ class Distiller(keras.Model):
         student,
         teacher=None,
         alpha=0.1,
-        temperature=4.0,
+        temperature=None,
         terms=None,
         perturbation=None,
         teacher_view="clean",
@@ -96,7 +96,11 @@ class Distiller(keras.Model):
         name="distiller",
     ):
         alpha = schedules.checked(arguments.fraction, "alpha", alpha)
-        temperature = schedules.checked(arguments.positive, "temperature", temperature)
+        terms = compatibility.check_terms(terms, temperature)
+        if terms is None:
+            temperature = 4.0 if temperature is None else temperature
+            soft_targets = losses.SoftTargets(temperature=temperature)
+            terms, temperature = [distillation_terms.Term(soft_targets)], soft_targets.temperature
         teacher = teachers.as_teacher(teacher, compatibility.heads(student))
         compatibility.check_models(student, teacher)
         compatibility.check_teacher_training(student, teacher, train_teacher, teacher_momentum)
@@ -107,11 +111,7 @@ class Distiller(keras.Model):
         # Set past Keras's tracking: neither its variables nor its losses are the Distiller's.
         object.__setattr__(self, "teacher", teacher)
         self.alpha, self.temperature = alpha, temperature
-        if terms is None:
-            soft_targets = losses.SoftTargets(temperature=temperature)
-            terms = [distillation_terms.Term(soft_targets)]
-        self.terms = list(terms)
-        self.perturbation = perturbation
+        self.terms, self.perturbation = terms, perturbation
         views = ("clean", "perturbed")
         self.teacher_view = arguments.one_of("teacher_view", teacher_view, views)
         self.train_teacher, self.teacher_momentum = bool(train_teacher), teacher_momentum
@@ -164,6 +164,7 @@ class Distiller(keras.Model):
         hard, soft = ops.zeros(()), 0.0
         if self._compile_loss is not None and targets["label"] is not None:
             hard = self._compile_loss(targets["label"], outputs, sample_weight)
+        compatibility.check_labels_are_there(targets["label"], self, training)
         penalties = sum(self._aggregate_additional_loss(loss) for loss in self.losses)
         if not training or "logits" not in targets:
             return hard + penalties
@@ -251,8 +252,8 @@ class Distiller(keras.Model):
         results = super().get_metrics_result()
         if self._evaluating:
             return results
-        weights = distillation_terms.weights(self.terms)
-        logged = {"alpha": self.alpha, "temperature": self.temperature, **weights}
+        plain = {"alpha": self.alpha, "temperature": self.temperature}
+        logged = plain | distillation_terms.numbers(self.terms, losses_too=not self.temperature)
         results.update(schedules.values(logged, self.optimizer.iterations))
         if self.train_teacher:
             of_teacher = self.teacher.get_metrics_result()
@@ -289,7 +290,7 @@ class Distiller(keras.Model):
             "student": serialize(self.student),
             "teacher": serialize(self.teacher) if isinstance(self.teacher, keras.Model) else None,
             **{name: serialize(getattr(self, name)) for name in plain},
-            "terms": [serialize(term) for term in self.terms],
+            "terms": None if self.temperature else [serialize(term) for term in self.terms],
             "teacher_momentum": self.teacher_momentum,
             "name": self.name,
         }

@@ -173,11 +173,12 @@ def checked(x, y=None, *, labels, unit_pixels, comparing=(), batch_size=None, la
     count = len(arrays[0])
     if comparing and (count % (batch_size or 32) == 1 or batch_size == 1):
         raise ValueError(few)
-    label = enriched(y, labels)["label"]
-    label = np.asarray(label) if isinstance(label, list) else label
+    targets = enriched(y, labels)
+    for name, given in targets.items():
+        targets[name] = np.asarray(given) if isinstance(given, list) else given
     for start in range(0, count, CHUNK):
         cut = functools.partial(_cut, start, start + CHUNK)
-        cut = [keras.tree.map_structure(cut, given) for given in (x, {"label": label})]
+        cut = [keras.tree.map_structure(cut, given) for given in (x, targets)]
         for wrong, message, values in _problems(*cut, labels, unit_pixels):
             if wrong:
                 raise ValueError(" ".join([message, *(str(value.numpy()) for value in values)]))
@@ -213,6 +214,13 @@ def _problems(x, y, labels, unit_pixels):
             "divide by 255. Received: a largest pixel of"
         )
         problems.append((tf.cast(largest, "float32") > LARGEST_UNIT_PIXEL, message, [largest]))
+    for part in keras.tree.flatten(targets.get("probabilities", [])):
+        low, high = tf.reduce_min(part), tf.reduce_max(part)
+        message = (
+            "The teacher's 'probabilities' must lie in [0, 1]; its logits go under 'logits'. "
+            "Received: smallest and largest"
+        )
+        problems.append(((low < 0.0) | (high > 1.0 + 1e-3), message, [low, high]))
     for name, (kind, classes) in labels.items():
         label = _label(targets["label"], name)
         if kind == "integer" and classes is not None and label is not None:
@@ -232,8 +240,20 @@ def _label(label, name):
 
 
 def _check_forms(y, labels, needed):
-    label = enriched(y, labels)["label"]
+    targets = enriched(y, labels)
+    label = targets["label"]
     for name, (kind, classes) in labels.items():
+        for key in ("logits", "probabilities"):
+            recorded = _label(targets.get(key), name)
+            if (
+                recorded is not None
+                and classes is not None
+                and recorded.shape[-1] not in (None, classes)
+            ):
+                raise ValueError(
+                    f"The teacher's '{key}' must be of {classes} classes, as the student's. "
+                    f"Received: shape {tuple(recorded.shape)}"
+                )
         of_output = _label(label, name)
         if of_output is None and kind is not None and needed:
             of = "`y` must" if name is None else f"The labels of '{name}' must"
@@ -270,7 +290,7 @@ def clear_errors():
     """Turns what a batch of `checked` raised inside tf.data into the `ValueError` it stands for."""
     try:
         yield
-    except tf.errors.InvalidArgumentError as error:
+    except (tf.errors.InvalidArgumentError, tf.errors.UnknownError) as error:
         found = re.search(rf"\[{MARK} (.*?)\](?:\s*\n|\s*$|\s*\[\[)", error.message, re.DOTALL)
         if found is None:
             raise

@@ -13,8 +13,18 @@ Layers, where a method compares some, are those of `kdkeras.match_layers`, or `p
 
 import keras
 
-from kdkeras import adapters, arguments, distiller, losses, schedules, taps
+from kdkeras import (
+    adapters,
+    arguments,
+    compatibility,
+    distiller,
+    losses,
+    schedules,
+    taps,
+    teachers,
+)
 from kdkeras import terms as distillation_terms
+from kdkeras.models import surgery
 
 
 def hinton(*, student, teacher, alpha=0.1, temperature=4.0):
@@ -76,10 +86,13 @@ def standardized(*, student, teacher, alpha=0.1, temperature=2.0, weight=10.0):
 def fitnet(*, student, teacher, alpha=0.5, weight=100.0, pairs=None, warmup_steps=0):
     """Hints: squared difference of the middle layers, behind a learned 1x1 convolution.
 
-    Settings of RepDistiller, which trains in one stage. Romero et al., [FitNets: Hints for Thin
+    Layers: the middle one of `pairs`, of `kdkeras.match_layers` unless given.
+
+    Settings of
+    RepDistiller, which trains in one stage. Romero et al., [FitNets: Hints for Thin
     Deep Nets](https://arxiv.org/abs/1412.6550), ICLR 2015.
     """
-    pairs = pairs or taps.match_layers(teacher, student)
+    teacher, pairs = _paired(teacher, student, pairs)
     middle = [pairs[len(pairs) // 2]]
     loss = keras.losses.MeanSquaredError(name="hint")
     return _layer_method(student, teacher, alpha, loss, weight, middle, warmup_steps)
@@ -88,10 +101,12 @@ def fitnet(*, student, teacher, alpha=0.5, weight=100.0, pairs=None, warmup_step
 def attention(*, student, teacher, alpha=0.5, weight=1000.0, pairs=None, warmup_steps=0):
     """Attention transfer: the maps' mean squares over channels, normalised, at every stage.
 
+    Layers: `pairs`, of `kdkeras.match_layers` unless given; feature maps.
+
     Settings of RepDistiller. Zagoruyko and Komodakis, [Paying More Attention to Attention](
     https://arxiv.org/abs/1612.03928), ICLR 2017.
     """
-    pairs = pairs or taps.match_layers(teacher, student)
+    teacher, pairs = _paired(teacher, student, pairs)
     loss = losses.AttentionTransfer()
     return _layer_method(student, teacher, alpha, loss, weight, pairs, warmup_steps)
 
@@ -108,10 +123,12 @@ def rkd(
 ):
     """Relations: distances and angles among the embeddings of a batch.
 
+    Layers: `pairs`, those in front of the logits unless given.
+
     Settings of RepDistiller. Park et al., [Relational Knowledge Distillation](
     https://arxiv.org/abs/1904.05068), CVPR 2019.
     """
-    pairs = pairs or _embeddings(teacher, student)
+    teacher, pairs = _paired(teacher, student, pairs, _embeddings)
     made = [
         _layer_method(student, teacher, alpha, loss, weight, pairs, warmup_steps)
         for loss, weight in (
@@ -125,10 +142,14 @@ def rkd(
 def similarity(*, student, teacher, alpha=0.5, weight=3000.0, pairs=None, warmup_steps=0):
     """Similarity-preserving: inner products of the examples' last feature maps, row-normalised.
 
+    Layers: `pairs`, the last of `kdkeras.match_layers` unless given.
+
     Settings of RepDistiller. Tung and Mori, [Similarity-Preserving Knowledge Distillation](
     https://arxiv.org/abs/1907.09682), ICCV 2019.
     """
-    pairs = pairs or taps.match_layers(teacher, student)[-1:]
+    teacher, pairs = _paired(
+        teacher, student, pairs, lambda *models: taps.match_layers(*models)[-1:]
+    )
     loss = losses.SimilarityPreserving()
     return _layer_method(student, teacher, alpha, loss, weight, pairs, warmup_steps)
 
@@ -136,10 +157,12 @@ def similarity(*, student, teacher, alpha=0.5, weight=3000.0, pairs=None, warmup
 def pkt(*, student, teacher, alpha=0.5, weight=30000.0, pairs=None, warmup_steps=0):
     """Probabilistic knowledge transfer: each example's similarities as a distribution.
 
+    Layers: `pairs`, those in front of the logits unless given.
+
     Settings of RepDistiller. Passalis and Tefas, [Learning Deep Representations with Probabilistic
     Knowledge Transfer](https://arxiv.org/abs/1803.10837), ECCV 2018.
     """
-    pairs = pairs or _embeddings(teacher, student)
+    teacher, pairs = _paired(teacher, student, pairs, _embeddings)
     loss = losses.ProbabilisticKnowledgeTransfer()
     return _layer_method(student, teacher, alpha, loss, weight, pairs, warmup_steps)
 
@@ -147,22 +170,25 @@ def pkt(*, student, teacher, alpha=0.5, weight=30000.0, pairs=None, warmup_steps
 def review(*, student, teacher, alpha=0.5, weight=1.0, pairs=None, warmup_steps=0):
     """Knowledge review: every stage, fused with the deeper ones, against the teacher's.
 
+    Layers: `pairs`, of `kdkeras.match_layers` unless given; feature maps.
+
     The authors take weights from 0.6 to 8 by pair of models, and warm up over 20 of 240 epochs.
     Chen et al., [Distilling Knowledge via Knowledge Review](https://arxiv.org/abs/2104.09044),
     CVPR 2021.
     """
-    pairs = pairs or taps.match_layers(teacher, student)
-    of_teacher, of_student = taps.shapes(teacher), taps.shapes(student)
-    wanted = [of_teacher[path] for path, _ in pairs]
+    teacher, pairs = _paired(teacher, student, pairs)
+    tapped = taps.tap(teacher, [path for path, _ in pairs])
+    wanted = [tuple(tapped.output["features"][path].shape) for path, _ in pairs]
     if any(len(shape) != 4 for shape in wanted):
         raise ValueError(
             "Method 'review' compares feature maps, (batch, height, width, channels). Received: "
             f"layers {pairs} of shapes {wanted}"
         )
+    (deepest,) = taps.tap(student, [pairs[-1][1]]).output["features"].values()
     fusion = adapters.ReviewFusion(
         channels=[shape[-1] for shape in wanted],
         sizes=[shape[1:3] for shape in wanted],
-        width=min(512, of_student[pairs[-1][1]][-1]),
+        width=min(512, deepest.shape[-1]),
     )
     loss = losses.HierarchicalContext()
     return _layer_method(student, teacher, alpha, loss, weight, pairs, warmup_steps, fusion)
@@ -171,12 +197,14 @@ def review(*, student, teacher, alpha=0.5, weight=1.0, pairs=None, warmup_steps=
 def crd(*, student, teacher, alpha=0.5, weight=0.8, temperature=0.07, pairs=None, warmup_steps=0):
     """Contrastive: each example's embedding picks its own among the teacher's of the batch.
 
+    Layers: `pairs`, those in front of the logits unless given.
+
     Weight and temperature of RepDistiller, whose negatives come from a memory bank and whose
     teacher's embedding is projected too; here the negatives are the batch's, so that large batches
     help, and the student is projected onto the teacher's embedding. Tian et al., [Contrastive
     Representation Distillation](https://arxiv.org/abs/1910.10699), ICLR 2020.
     """
-    pairs = pairs or _embeddings(teacher, student)
+    teacher, pairs = _paired(teacher, student, pairs, _embeddings)
     loss = losses.ContrastiveRepresentation(temperature=temperature)
     return _layer_method(student, teacher, alpha, loss, weight, pairs, warmup_steps)
 
@@ -193,7 +221,12 @@ def mutual(*, student, teacher, alpha=0.5, temperature=1.0):
             "`teacher` must be compiled, for it is trained as well: call teacher.compile("
             f"optimizer, loss) first. Received: '{teacher.name}', which is not compiled."
         )
-    peer = distiller.Distiller(student=teacher, alpha=alpha, temperature=temperature, name="peer")
+    learner = teacher
+    if surgery.is_graph(teacher) and teacher.built:
+        # The same layers without the compile state, of which a file would hold a second one.
+        inputs, outputs = surgery.input_of(teacher), surgery.output_of(teacher)
+        learner = keras.Model(inputs, outputs, name=teacher.name)
+    peer = distiller.Distiller(student=learner, alpha=alpha, temperature=temperature, name="peer")
     peer.compile_from_config(teacher.get_compile_config())
     made = hinton(student=student, teacher=peer, alpha=alpha, temperature=temperature)
     return {**made, "train_teacher": True}
@@ -232,6 +265,23 @@ def _layer_method(student, teacher, alpha, loss, weight, pairs, warmup_steps, ad
         adapter=adapter,
     )
     return {"student": student, "teacher": teacher, "alpha": alpha, "terms": [term]}
+
+
+def _paired(teacher, student, pairs, propose=taps.match_layers):
+    """The teacher, one model if it was a list or a dict, and the pairs of layers."""
+    teacher = teachers.as_teacher(teacher, compatibility.heads(student))
+    if pairs is None:
+        return teacher, propose(teacher, student)
+    pairs = list(pairs) if isinstance(pairs, (list, tuple)) else [pairs]
+    if not pairs or not all(
+        isinstance(pair, (list, tuple)) and len(pair) == 2 and all(isinstance(p, str) for p in pair)
+        for pair in pairs
+    ):
+        raise ValueError(
+            "`pairs` must be a list of (teacher's path, student's path), at least one. "
+            f"Received: pairs={pairs!r}"
+        )
+    return teacher, pairs
 
 
 def _embeddings(teacher, student):

@@ -77,7 +77,8 @@ class Recipe:
     teacher: str = _setting(
         "resnet20",
         "an architecture to train (resnet20 ... resnet110, resnet18/34/50, mobilenet_v2, "
-        "shufflenet_v2, or a keras.applications class such as EfficientNetB0), or a .keras file",
+        "shufflenet_v2, mlp, or a keras.applications class such as EfficientNetB0), or a .keras "
+        "file",
         teacher=True,
     )
     student: str = _setting("mobilenet_v2", "the student's architecture; names as for --teacher")

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from kdkeras import arguments
+
 # A schedule cannot say its range; these steps find the usual slip, a decay to 0.
 PROBES = (0, *(10**power for power in range(9)))
 
@@ -61,6 +63,6 @@ def values(given, step):
 
 def warmed_up(value, steps):
     """A schedule from 0 to `value`, linear over `steps` steps and constant behind; or `value`."""
-    if not steps:
+    if not arguments.integer("warmup_steps", steps, low=0):
         return value
     return keras.optimizers.schedules.PolynomialDecay(0.0, steps, end_learning_rate=value)

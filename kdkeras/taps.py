@@ -122,6 +122,8 @@ def match_layers(teacher, student):
     >>> kdkeras.match_layers(teacher, student)
     [('stage_1_out', 'block_2_add'), ('stage_2_out', 'block_5_add')]
     """
+    for model in (teacher, student):
+        _check_graph(model)
     of_teacher, of_student = _stages(teacher), _stages(student)
     common = sorted(set(of_teacher) & set(of_student))
     if common:
@@ -188,6 +190,8 @@ def _layer(model, path):
 
 
 def _check_graph(model):
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"Only a `keras.Model` has layers to look into. Received: {model!r}")
     if not surgery.is_graph(model) or not model.built:
         raise ValueError(
             f"model '{model.name}' of type {type(model).__name__} has no graph of layers to look "

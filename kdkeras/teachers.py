@@ -128,8 +128,8 @@ class Predictions:
     """A teacher known by its predictions alone: a function, in Python, of a batch of inputs.
 
     Its weights need not be here, nor anything but its answers: another framework's model, a
-    `.tflite` file, a service. It cannot be saved: a loaded Distiller has no teacher, and learns
-    from recorded logits, or from a new one given as `teacher`.
+    `.tflite` file, a service. It cannot be saved: a loaded Distiller has no teacher. To go on with
+    the function, make a new one: `Distiller(student=loaded.student, teacher=function)`.
 
     Args:
         function: From a float32 NumPy array of shape `(batch, ...)` to logits of shape `(batch,
@@ -156,10 +156,11 @@ class Predictions:
     def _checked(self, x):
         logits = np.asarray(self.function(x), "float32")
         if logits.shape != (len(x), self.num_classes) or not np.isfinite(logits).all():
+            # Marked as `kdkeras.inputs.clear_errors` finds it, behind what TensorFlow adds.
             raise ValueError(
-                "A teacher's function must give finite logits of shape "
+                "[kdkeras: A teacher's function must give finite logits of shape "
                 f"{(len(x), self.num_classes)}. Received: shape {logits.shape}, finite: "
-                f"{bool(np.isfinite(logits).all())}"
+                f"{bool(np.isfinite(logits).all())}]"
             )
         return logits
 

@@ -59,6 +59,13 @@ class Term:
             self.weight = schedules.checked(arguments.nonnegative, "weight", weight)
         except ValueError as error:
             raise ValueError(f"Term '{loss.name}': {error}") from None
+        for given in (teacher_layer, student_layer):
+            parts = given if isinstance(given, (list, tuple)) and given else [given]
+            if given is not None and not all(isinstance(part, str) for part in parts):
+                raise ValueError(
+                    f"Term '{loss.name}': layers are named by their paths, a string or a list of "
+                    f"them (kdkeras.taps.paths(model) lists them). Received: {given!r}"
+                )
         of_teacher, of_student = _layers(teacher_layer), _layers(student_layer)
         if (of_teacher is None) != (of_student is None):
             raise ValueError(
@@ -201,9 +208,14 @@ def names(terms):
     return [f"{name}_{n + 1}" if n else name for name, n in zip(plain, earlier, strict=True)]
 
 
-def weights(terms):
-    """The terms' weights by the names they are logged under."""
-    return {f"{name}_weight": term.weight for name, term in zip(names(terms), terms, strict=True)}
+def numbers(terms, *, losses_too=True):
+    """The terms' weights, and their losses' settings, by the names they are logged under."""
+    found = {}
+    for name, term in zip(names(terms), terms, strict=True):
+        found[f"{name}_weight"] = term.weight
+        if losses_too and isinstance(term.loss, losses.DistillationLoss):
+            found |= {f"{name}_{key}": getattr(term.loss, key) for key in term.loss.settings}
+    return found
 
 
 def _apply(loss, labels, teacher, student, sample_weight):

@@ -73,6 +73,8 @@ def _adapters(term, of_teacher, of_student, dtype):
             )
         return term.make_adapters(None, student)
     teacher = _placeholders(of_teacher)
+    _check_maps(term, term.teacher_paths, teacher)
+    _check_maps(term, term.student_paths, student)
     made = term.make_adapters(teacher, student, dtype)
     same_grid, same_channels = adapters.needs(term.loss)
     for one, other in term.adapted(teacher, student, made):  # which builds them
@@ -85,6 +87,17 @@ def _adapters(term, of_teacher, of_student, dtype):
                 "the teacher's shape."
             )
     return made
+
+
+def _check_maps(term, paths, tensors):
+    maps_only = isinstance(term.loss, losses.DistillationLoss) and term.loss.maps_only
+    for path in paths:
+        shape = tuple(tensors[path].shape)
+        if maps_only and len(shape) != 4:
+            raise ValueError(
+                f"Term '{term.loss.name}' compares feature maps (batch, height, width, channels). "
+                f"Received: layer '{path}', which gives {shape}"
+            )
 
 
 def _placeholders(tapped):

@@ -47,7 +47,7 @@ def test_help_of_each_command(capsys, command):
     assert "Flags" in out
     assert max(map(len, out.splitlines())) <= 110
     if command == "distill":
-        assert "--temperature (default: 4.0)" in out
+        assert "--epochs (default: 12)" in out
         assert "--precision_policy (default: float32)" in out
 
 
@@ -149,7 +149,7 @@ def test_everything_is_written(work):
     assert results["seconds"]["all"] > 0
     assert results["files"]["student.keras"] == files.digest(work / "student.keras")
     assert results["exports"]["tflite"]["agreement"] == 1.0
-    assert recipe.read(work / "recipe.json").temperature == 4.0
+    assert recipe.read(work / "recipe.json").learning_rate == 0.001
 
 
 def test_written_models_give_the_written_figures(work):
@@ -310,7 +310,7 @@ def test_overwrite_and_resume(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "fit", original)
     status, _, err = run(capsys, *words, "--resume", "--temperature=2")
     assert status == 1
-    assert "temperature: 4.0 there, 2.0 here" in err
+    assert "temperature: None there, 2.0 here" in err
     assert cli.main(["distill", "--resume", f"--workdir={tmp_path / 'w'}"]) == 0
     resumed = json.loads((tmp_path / "w" / "results.json").read_text())
     for name in ("teacher", "control", "student"):

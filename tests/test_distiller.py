@@ -367,7 +367,6 @@ def test_keras_file_is_complete_and_fits_on(tmp_path):
         teacher,
         optimizer="adam",
         alpha=0.3,
-        temperature=2.0,
         terms=[kdkeras.Term(losses.SoftTargets(temperature=3.0), weight=0.7)],
         perturbation=perturbations.Gaussian(stddev=0.2, seed=4),
         teacher_view="perturbed",

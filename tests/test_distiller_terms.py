@@ -358,6 +358,8 @@ def test_schedules_of_alpha_temperature_and_weight_are_used_and_logged(tmp_path)
         # What is logged is what the next step will use.
         np.testing.assert_allclose(logs["alpha"], alpha(step + 1), rtol=1e-5)
         np.testing.assert_allclose(logs["attention_transfer_weight"], weight(step + 1), rtol=1e-5)
+        logged = logs["soft_targets_temperature"]
+        np.testing.assert_allclose(logged, temperature(step + 1), rtol=1e-5)
     d = kdkeras.Distiller(student=conv_net(4), teacher=teacher, temperature=temperature)
     d.compile("sgd", loss=sparse_loss())
     history = d.fit(x, y, batch_size=6, epochs=2, verbose=0, validation_data=(x, y)).history
@@ -414,6 +416,11 @@ def vector_and_map():
         ),
         (hint, {"student": Subclassed}, "`student_layer`: .*no graph of layers.*Functional"),
         (hint, {"teacher": Subclassed}, "`teacher_layer`: .*no graph of layers.*Functional"),
+        (
+            lambda: Term(losses.AttentionTransfer(), teacher_layer="r0", student_layer="pool"),
+            {},
+            r"Term 'attention_transfer' compares feature maps.*layer 'pool'.*\(None, 8\)",
+        ),
         (vector_and_map, {}, "Term 'mean_squared_error': no adapter joins 3 and 1 axes"),
         (lambda: hint(adapter=None), {}, "Term 'hint' needs tensors of the same shape.*, 6.*, 4"),
         (
@@ -441,6 +448,8 @@ def test_terms_that_do_not_fit_the_models_are_named(make_term, models, message):
         ({"teacher_layer": ["r0", "r1"], "student_layer": ["r0"]}, "must pair. Received: 2 and 1"),
         ({"teacher_layer": "a", "student_layer": "b", "adapter": "conv"}, "`adapter` must be"),
         ({"teacher_layer": "a", "student_layer": "b", "output": "c"}, "`output` is of logits"),
+        ({"teacher_layer": 1, "student_layer": "b"}, "layers are named by their paths.*: 1"),
+        ({"teacher_layer": [], "student_layer": []}, "layers are named by their paths"),
         ({"weight": -1.0}, "Term 'hint': `weight` must be a finite number, at least 0"),
         ({"weight": np.inf}, "Term 'hint': `weight` must be a finite number, at least 0"),
     ],
@@ -448,6 +457,24 @@ def test_terms_that_do_not_fit_the_models_are_named(make_term, models, message):
 def test_bad_terms(options, message):
     with pytest.raises(ValueError, match=message):
         Term(keras.losses.MeanSquaredError(name="hint"), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"terms": []}, r"`terms` must be a list of `kdkeras.Term`, at least one"),
+        ({"terms": Term(losses.SoftTargets())}, "must be a list of `kdkeras.Term`"),
+        ({"terms": [losses.SoftTargets()]}, "must be a list of `kdkeras.Term`.*SoftTargets"),
+        ({"terms": {"terms": []}}, "must be a list of `kdkeras.Term`"),
+        (
+            {"terms": [Term(losses.SoftTargets())], "temperature": 8.0},
+            "`temperature` is of the soft targets that stand in for `terms`.*temperature=8.0",
+        ),
+    ],
+)
+def test_bad_lists_of_terms(options, message):
+    with pytest.raises(ValueError, match=message):
+        kdkeras.Distiller(student=conv_net(), teacher=conv_net(), **options)
 
 
 @pytest.mark.parametrize("form", ["arrays", "dataset", "batches of one"])

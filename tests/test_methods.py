@@ -10,6 +10,16 @@ from conftest import conv_net, pictures, sparse_loss
 import kdkeras
 from kdkeras import methods, recipe, taps
 
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.net = conv_net()
+
+    def call(self, x):
+        return self.net(x)
+
+
 NAMES = tuple(name for name, _ in inspect.getmembers(methods, inspect.isfunction) if name[0] != "_")
 
 
@@ -143,12 +153,25 @@ def test_review_compares_every_stage_fused_with_the_deeper_ones():
         ("born_again", {"teacher": conv_net(5)}, "needs a teacher of the student's architecture"),
         ("review", {"pairs": [("pool", "pool")]}, "Method 'review' compares feature maps"),
         ("fitnet", {"weight": -1.0}, "`weight` must be a finite number, at least 0"),
+        ("review", {"pairs": [("r9", "r0")]}, "no layer 'r9'.*Its layers: c0"),
+        ("attention", {"pairs": [("pool", "pool")]}, "compares feature maps"),
+        ("fitnet", {"pairs": []}, "`pairs` must be a list of .teacher's path, student's path"),
+        ("attention", {"pairs": ("r0", "r0")}, "`pairs` must be a list of"),
+        ("rkd", {"warmup_steps": -5}, "`warmup_steps` must be an integer of at least 0"),
+        ("fitnet", {"teacher": lambda x: x}, "Only a `keras.Model` has layers to look into"),
+        ("fitnet", {"student": Subclassed()}, "has no graph of layers to look into"),
         ("fitnet", {"pairs": [("r9", "r0")]}, "Term 'hint', `teacher_layer`.*no layer 'r9'"),
     ],
 )
 def test_what_a_method_cannot_do(name, models, message):
     with pytest.raises(ValueError, match=message):
         kdkeras.Distiller(**built(name, **models))
+
+
+def test_methods_of_layers_take_lists_of_teachers():
+    x, y = pictures()
+    d = compiled("review", teacher=[conv_net(6), conv_net(4)], pairs=[("teacher_2/r0", "r0")])
+    assert np.isfinite(d.fit(x, y, verbose=0).history["loss"]).all()
 
 
 def test_mutual_learning_wants_a_compiled_peer():

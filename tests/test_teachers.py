@@ -226,7 +226,7 @@ def test_a_function_teaches(tmp_path):
 def test_a_function_that_answers_wrongly(wrong):
     x, y = examples(16)
     d = make(classifier(4), lambda batch: wrong)
-    with pytest.raises(Exception, match="function must give finite logits of shape"):
+    with pytest.raises(ValueError, match="^A teacher's function must give finite logits of shape"):
         d.fit(x, y, batch_size=16, verbose=0)
 
 
@@ -242,6 +242,30 @@ def test_recorded_probabilities_are_taken_for_what_they_are():
     # Answers rounded to 0 and 1 stay finite.
     rounded = np.round(probabilities)
     assert np.isfinite(d.fit(x, {"label": y, "probabilities": rounded}, verbose=0).history["loss"])
+
+
+@pytest.mark.parametrize(
+    ("recorded", "message"),
+    [
+        ({"probabilities": np.full((16, 3), -1.0)}, r"'probabilities' must lie in \[0, 1\]"),
+        ({"probabilities": np.full((16, 3), 2.0)}, r"'probabilities' must lie in \[0, 1\]"),
+        ({"probabilities": np.full((16, 4), 0.25)}, "'probabilities' must be of 3 classes"),
+        ({"logits": np.zeros((16, 7))}, r"'logits' must be of 3 classes.*\(16, 7\)"),
+    ],
+)
+def test_recorded_answers_that_are_wrong(recorded, message):
+    x, y = examples(16)
+    targets = {"label": y, **{name: value.astype("float32") for name, value in recorded.items()}}
+    with pytest.raises(ValueError, match=message):
+        make(classifier(4)).fit(x, targets, verbose=0)
+
+
+def test_a_generator_without_labels_at_an_alpha_that_needs_them():
+    x, _ = examples(16)
+    with pytest.raises(ValueError, match="`y` must be given.*unless `alpha` is 0.*alpha=0.1"):
+        make(classifier(4), classifier(8)).fit(
+            ((x,) for _ in range(2)), steps_per_epoch=2, verbose=0
+        )
 
 
 @pytest.mark.parametrize("given", ["resnet.keras", 3, keras.layers.Dense])

@@ -16,6 +16,7 @@ class DistillationLoss(keras.losses.Loss):
         needs_labels: Whether the labels matter.
         same_grid: Whether both tensors must have the same height and width.
         same_channels: Whether both tensors must have the same last axis.
+        maps_only: Whether both tensors must be feature maps.
         compares_examples: Whether examples of a batch are compared, so that one is too few.
 
     Any hyper-parameter may be a Keras schedule; a `Distiller` takes its value at each step.
@@ -25,6 +26,7 @@ class DistillationLoss(keras.losses.Loss):
     needs_labels = False
     same_grid = True
     same_channels = True
+    maps_only = False
     compares_examples = False
 
     def at(self, step):

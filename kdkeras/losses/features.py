@@ -186,6 +186,7 @@ class AttentionTransfer(base.DistillationLoss):
         ValueError: `power` is not a positive finite number.
     """
 
+    maps_only = True
     settings = ("power",)
     same_channels = False
 
@@ -209,6 +210,7 @@ class NeuronSelectivity(base.DistillationLoss):
         dtype: As in `keras.losses.Loss`.
     """
 
+    maps_only = True
     same_channels = False
 
     def __init__(self, *, reduction="sum_over_batch_size", name="neuron_selectivity", dtype=None):
@@ -227,6 +229,8 @@ class HierarchicalContext(base.DistillationLoss):
         name: The name in logs.
         dtype: As in `keras.losses.Loss`.
     """
+
+    maps_only = True
 
     def __init__(self, *, reduction="sum_over_batch_size", name="hierarchical_context", dtype=None):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
