@@ -28,17 +28,12 @@ def heads(model):
     """
     if isinstance(model, teachers.Predictions):
         return {None: model.num_classes}
-    if model is None or not is_built_graph(model):
+    if model is None or not surgery.is_built_graph(model):
         return {None: None}
     outputs = surgery.output_of(model)
     if isinstance(outputs, dict):
         return {name: output.shape[-1] for name, output in outputs.items()}
     return {None: model.outputs[0].shape[-1]}
-
-
-def is_built_graph(model):
-    """Whether a model has a graph of layers, with known shapes."""
-    return surgery.is_graph(model) and model.built
 
 
 def dtype_policy(student):
@@ -66,7 +61,7 @@ def check_models(student, teacher):
             raise ValueError(
                 "`student` and `teacher` must be two models. Received: the same one twice."
             )
-        if is_built_graph(student) and is_built_graph(teacher):
+        if surgery.is_built_graph(student) and surgery.is_built_graph(teacher):
             _check_inputs(surgery.input_of(student), surgery.input_of(teacher))
     if teacher is not None:
         _check_heads(heads(student), heads(teacher))
@@ -170,7 +165,7 @@ def check_hard_loss(loss, alpha):
 def _check_model(role, model):
     if not isinstance(model, keras.Model):
         raise ValueError(f"`{role}` must be a `keras.Model`. Received: {role}={model!r}")
-    if is_built_graph(model) and isinstance(surgery.output_of(model), (list, tuple)):
+    if surgery.is_built_graph(model) and isinstance(surgery.output_of(model), (list, tuple)):
         raise ValueError(
             f"`{role}` must have one output, logits of shape (batch, num_classes), or a dict of "
             "them by name: keras.Model(inputs, {'shape': ..., 'color': ...}). Received: a model "

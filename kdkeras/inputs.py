@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras import ops
 
 from kdkeras import adapters, compatibility
+from kdkeras.losses import base
 from kdkeras.models import ends, surgery
 
 # Generous: noise may leave [0, 1], but nothing scaled to [0, 1] comes near the hundreds.
@@ -25,7 +26,7 @@ def fitted(x, model):
         x: Tensor, or a structure of them.
         model: A `keras.Model`; of a subclassed one nothing is known, and `x` comes back as it is.
     """
-    if not isinstance(model, keras.Model) or not compatibility.is_built_graph(model):
+    if not surgery.is_built_graph(model):
         return x
     wanted = surgery.input_of(model)
     if isinstance(x, dict):
@@ -95,10 +96,7 @@ def weighed(class_weights, label, sample_weight):
     """The sample weights times the weight of each example's class."""
     if class_weights is None:
         return sample_weight
-    label = ops.convert_to_tensor(label)
-    if len(label.shape) > 1 and label.shape[-1] > 1:
-        label = ops.argmax(label, axis=-1)
-    weight = ops.take(class_weights, ops.cast(ops.reshape(label, (-1,)), "int32"))
+    weight = ops.take(class_weights, base.class_indices(label))
     return weight if sample_weight is None else weight * ops.cast(sample_weight, "float32")
 
 

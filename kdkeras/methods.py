@@ -222,7 +222,7 @@ def mutual(*, student, teacher, alpha=0.5, temperature=1.0):
             f"optimizer, loss) first. Received: '{teacher.name}', which is not compiled."
         )
     learner = teacher
-    if surgery.is_graph(teacher) and teacher.built:
+    if surgery.is_built_graph(teacher):
         # The same layers without the compile state, of which a file would hold a second one.
         inputs, outputs = surgery.input_of(teacher), surgery.output_of(teacher)
         learner = keras.Model(inputs, outputs, name=teacher.name)

@@ -71,6 +71,14 @@ def distillation(built, recipe, splits):
     Raises:
         ValueError: The method does not fit the models, or has no temperature and one is given.
     """
+    return distiller.Distiller(
+        **_method(built, recipe, splits),
+        perturbation=noise(recipe) if recipe.perturb_in == "step" else None,
+    )
+
+
+def _method(built, recipe, splits):
+    """The arguments of `Distiller` that a recipe's method asks for."""
     method = getattr(methods, recipe.method)
     given = {"alpha": recipe.alpha, "temperature": recipe.temperature}
     given = {name: value for name, value in given.items() if value is not None}
@@ -85,15 +93,12 @@ def distillation(built, recipe, splits):
         # The same layers, compiled; the file of the teacher is to hold no optimizer.
         teacher = keras.Model(teacher.inputs, teacher.outputs[0], name=teacher.name)
         _compile("teacher", teacher, recipe, splits)
-    return distiller.Distiller(
-        **method(student=built["student"], teacher=teacher, **given),
-        perturbation=noise(recipe) if recipe.perturb_in == "step" else None,
-    )
+    return method(student=built["student"], teacher=teacher, **given)
 
 
 def described(built, recipe, splits):
     """What the student learned from, as plain values: alpha, and each term."""
-    made = distillation(built, recipe, splits)
+    made = _method(built, recipe, splits)
     terms = [
         {
             "loss": term.loss.name,
@@ -101,9 +106,9 @@ def described(built, recipe, splits):
             "teacher_layers": term.teacher_paths,
             "student_layers": term.student_paths,
         }
-        for term in made.terms
+        for term in made["terms"]
     ]
-    return {"method": recipe.method, "alpha": made.alpha, "terms": terms}
+    return {"method": recipe.method, "alpha": made["alpha"], "terms": terms}
 
 
 def in_turn(recipe, names):

@@ -35,7 +35,7 @@ def paths(model):
     for layer in model.layers:
         if isinstance(layer, keras.layers.InputLayer):
             continue
-        if surgery.is_graph(layer) and layer.built:
+        if surgery.is_built_graph(layer):
             found += [f"{layer.name}/{path}" for path in paths(layer)]
         found.append(layer.name)
     return found
@@ -192,7 +192,7 @@ def _layer(model, path):
 def _check_graph(model):
     if not isinstance(model, keras.Model):
         raise ValueError(f"Only a `keras.Model` has layers to look into. Received: {model!r}")
-    if not surgery.is_graph(model) or not model.built:
+    if not surgery.is_built_graph(model):
         raise ValueError(
             f"model '{model.name}' of type {type(model).__name__} has no graph of layers to look "
             "into. Build it as a Functional model, keras.Model(inputs, outputs), of the same "

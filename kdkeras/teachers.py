@@ -205,7 +205,7 @@ def _side_by_side(models):
     if not models:
         raise ValueError("At least one teacher is needed. Received: none.")
     for name, model in models.items():
-        if not isinstance(model, keras.Model) or not surgery.is_graph(model) or not model.built:
+        if not surgery.is_built_graph(model):
             raise ValueError(
                 "Teachers that are put together must be Functional or Sequential models, built. "
                 f"Received: {name}={model!r}"

@@ -28,7 +28,7 @@ def with_head(model, num_classes, name=None):
     """
     ends.check_num_classes(num_classes)
     last, features = None, None
-    if surgery.is_graph(model) and model.built and len(model.outputs) == 1:
+    if surgery.is_built_graph(model) and len(model.outputs) == 1:
         output = model.outputs[0]
         if isinstance(output._keras_history.operation, ACTIVATIONS):
             output = surgery.input_behind(output)

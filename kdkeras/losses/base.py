@@ -1,8 +1,17 @@
 """`DistillationLoss`: what the losses of this package have in common."""
 
 import keras
+from keras import ops
 
 from kdkeras import schedules
+
+
+def class_indices(labels):
+    """Classes as int32 `(batch,)`; of one-hot or mixed labels, `(batch, classes)`, the largest."""
+    labels = ops.convert_to_tensor(labels)
+    if len(labels.shape) > 1 and labels.shape[-1] != 1:
+        labels = ops.argmax(labels, axis=-1)
+    return ops.cast(ops.reshape(labels, (-1,)), "int32")
 
 
 class DistillationLoss(keras.losses.Loss):

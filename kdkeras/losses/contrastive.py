@@ -17,9 +17,7 @@ def _classes(labels):
             "`labels` must be classes (batch,) or (batch, 1), or probabilities (batch, classes). "
             f"Received: shape {tuple(labels.shape)}"
         )
-    if len(labels.shape) == 2 and labels.shape[1] != 1:
-        return ops.argmax(labels, axis=1)
-    return ops.reshape(labels, (-1,))
+    return base.class_indices(labels)
 
 
 def _anchored(logits, negative):

@@ -18,9 +18,7 @@ def _targets(labels, logits):
             f"(batch, num_classes), for logits of shape {tuple(logits.shape)}. "
             f"Received: labels of shape {shape}"
         )
-    if shape[1:] == (num_classes,):
-        labels = ops.argmax(labels, axis=-1)
-    return ops.reshape(ops.cast(labels, "int32"), (-1, 1))
+    return ops.expand_dims(base.class_indices(labels), -1)
 
 
 def _split(logits, targets, temperature):

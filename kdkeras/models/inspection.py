@@ -44,7 +44,7 @@ def macs(model):
 
     Reference: He et al. 2016, https://arxiv.org/abs/1512.03385, where they are called FLOPs.
     """
-    if not surgery.is_graph(model) or not model.built:
+    if not surgery.is_built_graph(model):
         raise ValueError(
             "`model` must be a Functional model, or a Sequential model that is built. "
             f"Received: model={model!r} of type {type(model).__name__}. "

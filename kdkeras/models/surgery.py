@@ -107,6 +107,11 @@ def is_graph(model):
     return isinstance(model, (Functional, keras.Sequential))
 
 
+def is_built_graph(model):
+    """Whether a model is a graph of layers whose shapes are known."""
+    return is_graph(model) and model.built
+
+
 def input_behind(tensor):
     """The first tensor that the operation behind a graph's tensor was called on, in that graph."""
     operation, node, _ = tensor._keras_history
