@@ -6,6 +6,7 @@ import tensorflow as tf
 from scipy import stats
 
 from kdkeras import augment, randomness
+from kdkeras.augment import pictures as draws
 
 KEYS = randomness.keys(1, tf.range(100_000, dtype=tf.int64), 0)
 IMAGES = tf.random.stateless_uniform([37, 12, 14, 3], [3, 4])
@@ -115,8 +116,8 @@ def test_crop_equals_numpy_and_reaches_every_offset_and_flip():
     counts = np.unique(found, axis=0, return_counts=True)[1]
     assert len(counts) == 162
     assert stats.chisquare(counts).pvalue > 0.01
-    top = randomness.integers(keys, 9, stream=augment.CROP_TOP).numpy()
-    left = randomness.integers(keys, 9, stream=augment.CROP_LEFT).numpy()
+    top = randomness.integers(keys, 9, stream=draws.CROP_TOP).numpy()
+    left = randomness.integers(keys, 9, stream=draws.CROP_LEFT).numpy()
     assert [f[:2] for f in found[:50]] == list(zip(top[:50], left[:50], strict=True))
     np.testing.assert_array_equal(augment.pad_and_crop(x, keys[:1], padding=0), x)
 
@@ -129,11 +130,11 @@ def test_color_jitter_equals_numpy():
         u = randomness.uniform(SOME_KEYS, stream=stream).numpy().astype(np.float64)
         return (1 + width * (2 * u - 1))[:, None, None, None]
 
-    x = IMAGES.numpy() * factor(0.5, augment.BRIGHTNESS)
+    x = IMAGES.numpy() * factor(0.5, draws.BRIGHTNESS)
     mean = (x @ luma).mean(axis=(1, 2))[:, None, None, None]
-    x = mean + factor(0.4, augment.CONTRAST) * (x - mean)
+    x = mean + factor(0.4, draws.CONTRAST) * (x - mean)
     gray = (x @ luma)[..., None]
-    x = np.clip(gray + factor(0.3, augment.SATURATION) * (x - gray), 0, 1)
+    x = np.clip(gray + factor(0.3, draws.SATURATION) * (x - gray), 0, 1)
     np.testing.assert_allclose(shown, x, atol=2e-6)
     same = augment.color_jitter(IMAGES, SOME_KEYS, brightness=0.0, contrast=0.0, saturation=0.0)
     np.testing.assert_allclose(same, IMAGES, atol=1e-6)
@@ -144,8 +145,8 @@ def test_cutout_covers_a_square_whose_centre_is_uniform():
     shown = augment.cutout(x, KEYS[:8000], size=4).numpy()
     assert set(np.unique(shown)) == {0.5, 1.0}
     covered = shown[..., 0] == 0.5
-    top = randomness.integers(KEYS[:8000], 10, stream=augment.CUTOUT_TOP).numpy() - 2
-    left = randomness.integers(KEYS[:8000], 10, stream=augment.CUTOUT_LEFT).numpy() - 2
+    top = randomness.integers(KEYS[:8000], 10, stream=draws.CUTOUT_TOP).numpy() - 2
+    left = randomness.integers(KEYS[:8000], 10, stream=draws.CUTOUT_LEFT).numpy() - 2
     for i in range(20):
         expected = np.zeros((10, 10), bool)
         expected[max(top[i], 0) : top[i] + 4, max(left[i], 0) : left[i] + 4] = True
@@ -159,7 +160,7 @@ def test_cutout_covers_a_square_whose_centre_is_uniform():
 def test_mixup_mixes_with_the_one_before_by_beta_numbers():
     labels = tf.one_hot(tf.range(37) % 10, 10)
     x, y = augment.mixup(IMAGES, labels, SOME_KEYS, alpha=0.4)
-    lam = randomness.symmetric_beta(SOME_KEYS, alpha=0.4, stream=augment.MIXUP).numpy()
+    lam = randomness.symmetric_beta(SOME_KEYS, alpha=0.4, stream=draws.MIXUP).numpy()
     np.testing.assert_allclose(tf.reduce_sum(y, axis=1), 1.0, atol=1e-6)
     previous = np.roll(IMAGES, 1, axis=0)
     weights = lam[:, None, None, None]
@@ -212,3 +213,54 @@ def test_pipeline_applies_in_order_and_says_what_it_does_not_know():
 def test_arguments_out_of_range(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_every_shift_is_every_crop_and_flip(flip):
+    shifts = augment.EveryShift(padding=2, flip=flip)
+    assert shifts.count == 25 * (2 if flip else 1)
+    views = tf.range(shifts.count, dtype=tf.int64)
+    x = tf.repeat(IMAGES[:1], shifts.count, axis=0)
+    padded = np.pad(IMAGES[0].numpy(), [(2, 2), (2, 2), (0, 0)])
+    expected = [
+        padded[top : top + 12, left : left + 14][:, :: -1 if mirrored else 1]
+        for top in range(5)
+        for left in range(5)
+        for mirrored in range(1 + flip)
+    ]
+    np.testing.assert_array_equal(shifts.at(x, views), expected)
+
+
+def test_the_drawn_shifts_are_those_of_crop_and_flip():
+    keys = SOME_KEYS
+    top, left = (
+        randomness.integers(keys, 9, stream=stream) for stream in (draws.CROP_TOP, draws.CROP_LEFT)
+    )
+    mirrored = randomness.integers(keys, 2, stream=draws.FLIP)
+    by_number = augment.EveryShift(padding=4).at(IMAGES, (top * 9 + left) * 2 + mirrored)
+    drawn, _ = augment.pipeline("crop,flip")(IMAGES, None, keys)
+    np.testing.assert_array_equal(by_number, drawn)
+
+
+def test_descriptions_come_back():
+    for made in (
+        None,
+        augment.EveryShift(padding=3, flip=False),
+        augment.pipeline("crop,color", padding=2, brightness=0.3),
+    ):
+        description = augment.described(made)
+        again = augment.from_description(description)
+        assert augment.described(again) == description
+        x, _ = augment.viewed(
+            IMAGES, None, *(tf.range(37, dtype=tf.int64),) * 2, seed=1, augment=made
+        )
+        y, _ = augment.viewed(
+            IMAGES, None, *(tf.range(37, dtype=tf.int64),) * 2, seed=1, augment=again
+        )
+        np.testing.assert_array_equal(x, y)
+    with pytest.raises(ValueError, match="Mixup mixes what a batch happens to hold"):
+        augment.described(augment.pipeline("crop,mixup"))
+    with pytest.raises(ValueError, match="can be recorded if it is None"):
+        augment.described(lambda x, y, keys: (x, y))
+    with pytest.raises(ValueError, match="`padding` must be an integer of at least 0"):
+        augment.EveryShift(padding=-1)

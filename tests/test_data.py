@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kdkeras import augment, data, randomness
+from kdkeras import augment, data, perturbations, randomness
 from kdkeras.data import pictures, sources, splits
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
@@ -734,3 +734,44 @@ def test_batches_of_floats_out_of_range(scale, message):
     split = tf.data.Dataset.from_tensor_slices((pixels, np.zeros(4, int)))
     with pytest.raises(ValueError, match=message):
         data.batches(split, 2, seed=0)
+
+
+def test_views_have_a_seed_of_their_own():
+    def epoch(seed, view_seed, **options):
+        made = data.batches(
+            small_split(20), 5, seed=seed, view_seed=view_seed, views=2,
+            augment=augment.pipeline("crop,color"), **options,
+        )  # fmt: skip
+        return {
+            int(i): (int(v), image)
+            for x, y in made.as_numpy_iterator()
+            for i, v, image in zip(y["id"], y["view"], x, strict=True)
+        }
+
+    one, other, third = epoch(1, 7), epoch(2, 7), epoch(1, 8)
+    for i in one:
+        assert one[i][0] == other[i][0] == 0
+        np.testing.assert_array_equal(one[i][1], other[i][1])
+    assert any((one[i][1] != third[i][1]).any() for i in one)
+    assert list(one) != list(other)  # another order
+    # A picture's views come again; its noise does not.
+    noisy = [
+        epoch(1, 7, first_epoch=e, perturbation=perturbations.Gaussian(lam=8.0)) for e in (0, 2)
+    ]
+    assert all((noisy[0][i][1] != noisy[1][i][1]).all() for i in one)
+    assert all(noisy[0][i][0] == noisy[1][i][0] for i in one)
+
+
+def test_every_shift_is_drawn_by_example_and_epoch():
+    shifts = augment.EveryShift(padding=1)
+    made = data.batches(small_split(20), 5, seed=0, augment=shifts, shuffle=False)
+    plain = data.batches(small_split(20), 5, seed=0, shuffle=False)
+    drawn = []
+    for _ in range(30):
+        for (x, y), (clean, _) in zip(made, plain, strict=True):
+            np.testing.assert_array_equal(x, shifts.at(clean, y["view"]))
+            drawn += y["view"].numpy().tolist()
+    counts = np.bincount(drawn, minlength=18)
+    assert (counts > 0).tolist() == [True] * 18
+    with pytest.raises(ValueError, match="`views` is given by the augmentation"):
+        data.batches(small_split(20), 5, seed=0, augment=shifts, views=4)

@@ -13,7 +13,7 @@ PACKAGE = pathlib.Path(kdkeras.__file__).parent
 
 # From the ground up.
 ORDER = (
-    *("arguments", "noise", "files", "randomness", "data", "augment", "models"),
+    *("arguments", "noise", "files", "randomness", "augment", "data", "models"),
     *("schedules", "losses"),
     *("perturbations", "runtimes", "adapters", "taps", "teachers", "terms", "compatibility"),
     *("inputs", "wiring", "teaching", "distiller", "methods", "transfer", "evaluation"),

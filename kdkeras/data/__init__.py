@@ -2,7 +2,7 @@
 
 from kdkeras.data.batching import batches
 from kdkeras.data.checks import check, check_labels
-from kdkeras.data.examples import Examples, Streamed, arrays, with_ids
+from kdkeras.data.examples import Examples, Streamed, arrays, numbered, size, with_ids
 from kdkeras.data.folders import read_picture
 from kdkeras.data.splits import Splits, load
 
@@ -15,6 +15,8 @@ __all__ = [
     "check",
     "check_labels",
     "load",
+    "numbered",
     "read_picture",
+    "size",
     "with_ids",
 ]

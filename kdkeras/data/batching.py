@@ -1,9 +1,11 @@
 """Batches as a pure function of their arguments and the epoch."""
 
+import functools
+
 import tensorflow as tf
 
 from kdkeras import arguments, randomness
-from kdkeras.data import checks, examples
+from kdkeras.data import examples, preparing
 
 
 def batches(
@@ -13,6 +15,7 @@ def batches(
     seed,
     augment=None,
     views=None,
+    view_seed=None,
     perturbation=None,
     shuffle=True,
     first_epoch=0,
@@ -29,7 +32,8 @@ def batches(
 
     Every example has a key, `randomness.keys(seed, id, view)`, from which all its random draws are
     made: the picture of (seed, id, view) is the same in any batch, order and epoch. The one
-    exception is mixup, which mixes what a batch happens to hold.
+    exception is mixup, which mixes what a batch happens to hold. Noise is drawn by (seed, id,
+    epoch).
 
     Args:
         split: A split of `load`, or an un-batched `tf.data.Dataset` of (image, label) or of
@@ -38,9 +42,12 @@ def batches(
         batch_size: Positive integer, at most the size of the split.
         seed: Integer.
         augment: Optional callable `(images, labels, keys) -> (images, labels)` on batches, as
-            `augment.pipeline` makes them.
+            `augment.pipeline` makes them; or an `augment.EveryShift`, of whose views each example
+            draws one an epoch.
         views: Number of different views of a picture: `view = epoch % views`. Default: a fresh
             view each epoch, `view = epoch`.
+        view_seed: The seed of the views; `seed` unless given. Trainings that differ in `seed` (in
+            order and noise) then see the same views, so that they can share a teacher's answers.
         perturbation: Optional object with `stateless(images, keys) -> images`, for example
             `perturbations.Gaussian`.
         shuffle: Whether to shuffle.
@@ -62,20 +69,18 @@ def batches(
     >>> data = batches(splits.train, 128, seed=0, augment=augment.pipeline("crop,flip"))
     >>> model.fit(data.map(lambda x, y: (x, y["label"])), epochs=10)
     """
-    arguments.integer("seed", seed)
+    of_views = {"seed": seed, "view_seed": view_seed, "views": views, "augment": augment}
+    preparing.check(**of_views, one_hot=one_hot)
     arguments.integer("batch_size", batch_size, low=1)
     arguments.integer("first_epoch", first_epoch, low=0)
     arguments.integer("shuffle_buffer", shuffle_buffer, low=1)
-    for name, value, low in (("views", views, 1), ("one_hot", one_hot, 2)):
-        if value is not None:
-            arguments.integer(name, value, low=low)
 
     if isinstance(split, examples.Examples):
         size = len(split.ids)
         order = _gathered_order(split, batch_size, seed, shuffle, drop_remainder)
     else:
-        numbered = _numbered(split)
-        size = _size(numbered)
+        numbered = examples.numbered(split)
+        size = examples.size(numbered)
         order = _streamed_order(
             numbered, batch_size, seed, shuffle and shuffle_buffer, drop_remainder
         )
@@ -85,20 +90,9 @@ def batches(
             f"{size}. Received: batch_size={batch_size}"
         )
 
-    def finish(epoch, images, labels, ids):
-        view = epoch if views is None else epoch % views
-        view = tf.fill(tf.shape(ids), view)
-        keys = randomness.keys(seed, ids, view)
-        x = examples.scaled(images)
-        if one_hot is not None:
-            labels = tf.one_hot(labels, one_hot)
-        if augment is not None:
-            x, labels = augment(x, labels, keys)
-        targets = {"label": labels, "id": ids, "view": view}
-        if perturbation is None:
-            return x, targets
-        return perturbation.stateless(x, keys), {**targets, "clean": x}
-
+    finish = functools.partial(
+        preparing.prepared, **of_views, perturbation=perturbation, one_hot=one_hot
+    )
     with tf.device("CPU:0"):
         counter = tf.Variable(first_epoch - 1, dtype=tf.int64, trainable=False)
     epoch = tf.data.Dataset.from_tensors(0).map(lambda _: counter.assign_add(1))
@@ -148,50 +142,6 @@ def _streamed_order(numbered, batch_size, seed, shuffle_buffer, drop_remainder):
         )
 
     return order
-
-
-def _numbered(split):
-    """The split as a dataset of (image, {"label", "id"})."""
-    if isinstance(split, examples.Streamed):
-        return split.examples
-    if not isinstance(split, tf.data.Dataset):
-        raise ValueError(
-            "`split` must be a tf.data.Dataset of (image, label). "
-            f"Received: {type(split).__name__}. For arrays: "
-            "tf.data.Dataset.from_tensor_slices((images, labels))."
-        )
-    spec = split.element_spec
-    is_named = isinstance(spec, tuple) and len(spec) == 2 and isinstance(spec[1], dict)
-    numbered = split if is_named else examples.with_ids(split)
-    image, targets = numbered.element_spec
-    if set(targets) != {"label", "id"}:
-        raise ValueError(
-            '`split` must have targets {"label", "id"}, or plain labels. '
-            f"Received: {sorted(targets)}."
-        )
-    if image.dtype.is_floating:
-        # The first picture tells pixels in 0..255 from those in [0, 1].
-        for first, _ in numbered.take(1):
-            checks.check_pixels(first.numpy()[None])
-    if image.shape.rank != 3:
-        raise ValueError(
-            "`split` must hold single images (height, width, channels), not batches. "
-            f"Received: images of shape {image.shape}. Undo batches with .unbatch()."
-        )
-    return numbered.map(
-        lambda image, targets: (image, {**targets, "id": tf.cast(targets["id"], tf.int64)})
-    )
-
-
-def _size(dataset):
-    """The number of examples, None if tf.data does not know it."""
-    size = int(dataset.cardinality())
-    if size == tf.data.INFINITE_CARDINALITY:
-        raise ValueError(
-            "`split` must end: an epoch is one pass over it. Received: an endless dataset. "
-            "Remove .repeat(), or give .take(n)."
-        )
-    return None if size == tf.data.UNKNOWN_CARDINALITY else size
 
 
 def _seeds(seed, epoch):

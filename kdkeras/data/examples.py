@@ -3,6 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
+from kdkeras.data import checks
+
 
 class Examples(tf.data.Dataset):
     """A split held in memory: a `tf.data.Dataset` of (float32 image in [0, 1], int32 label).
@@ -139,3 +141,60 @@ def arrays(split):
         raise ValueError("`split` must hold at least one example. Received: an empty dataset.")
     images, labels = (np.concatenate(column) for column in zip(*pairs, strict=True))
     return images.astype(np.float32), labels
+
+
+def numbered(split):
+    """A split, as `kdkeras.data.batches` takes it, as a dataset of (image, {"label", "id"}).
+
+    The images are uint8 where the split's are.
+
+    Raises:
+        ValueError: It is no such split.
+    """
+    if isinstance(split, Examples):
+        images, labels, ids = split.tensors
+        return tf.data.Dataset.from_tensor_slices((images, {"label": labels, "id": ids}))
+    if isinstance(split, Streamed):
+        return split.examples
+    if not isinstance(split, tf.data.Dataset):
+        raise ValueError(
+            "`split` must be a tf.data.Dataset of (image, label). "
+            f"Received: {type(split).__name__}. For arrays: "
+            "tf.data.Dataset.from_tensor_slices((images, labels))."
+        )
+    spec = split.element_spec
+    is_named = isinstance(spec, tuple) and len(spec) == 2 and isinstance(spec[1], dict)
+    pairs = split if is_named else with_ids(split)
+    image, targets = pairs.element_spec
+    if set(targets) != {"label", "id"}:
+        raise ValueError(
+            '`split` must have targets {"label", "id"}, or plain labels. '
+            f"Received: {sorted(targets)}."
+        )
+    if image.dtype.is_floating:
+        # The first picture tells pixels in 0..255 from those in [0, 1].
+        for first, _ in pairs.take(1):
+            checks.check_pixels(first.numpy()[None])
+    if image.shape.rank != 3:
+        raise ValueError(
+            "`split` must hold single images (height, width, channels), not batches. "
+            f"Received: images of shape {image.shape}. Undo batches with .unbatch()."
+        )
+    return pairs.map(
+        lambda image, targets: (image, {**targets, "id": tf.cast(targets["id"], tf.int64)})
+    )
+
+
+def size(dataset):
+    """The number of examples, None if tf.data does not know it.
+
+    Raises:
+        ValueError: The dataset is endless.
+    """
+    found = int(dataset.cardinality())
+    if found == tf.data.INFINITE_CARDINALITY:
+        raise ValueError(
+            "`split` must end: an epoch is one pass over it. Received: an endless dataset. "
+            "Remove .repeat(), or give .take(n)."
+        )
+    return None if found == tf.data.UNKNOWN_CARDINALITY else found

@@ -1,8 +1,4 @@
-"""Augmentation of whole batches, keyed by the example: the same key gives the same picture.
-
-Each function draws with its own streams of the example's key (see `kdkeras.randomness`), so that an
-augmented picture depends on (seed, id, view) and not on the batch. Mixup is the exception.
-"""
+"""Crop, flip, colour jitter, cutout and mixup, of whole batches, keyed by the example."""
 
 import tensorflow as tf
 
@@ -38,16 +34,32 @@ def pad_and_crop(images, keys, *, padding=4):
         Lee et al., [Deeply-Supervised Nets](https://arxiv.org/abs/1409.5185), 2015.
     """
     arguments.integer("padding", padding, low=0)
-    batch, height, width, channels = _shape(images)
     top = randomness.integers(keys, 2 * padding + 1, stream=CROP_TOP)
     left = randomness.integers(keys, 2 * padding + 1, stream=CROP_LEFT)
+    return shifted(images, top, left, padding=padding)
+
+
+def shifted(images, top, left, *, padding):
+    """Each image, padded with zeros, from its own row `top` and column `left` on.
+
+    `x'[i, j] = pad(x)[i + top, j + left]`
+
+    Args:
+        images: float32 tensor of shape `(batch, height, width, channels)`.
+        top, left: int32 tensors of shape `(batch,)`, in 0 ... 2 padding.
+        padding: Integer of at least 0.
+
+    Returns:
+        float32 tensor shaped like `images`.
+    """
+    batch, height, width, channels = _shape(images)
     padded = tf.pad(images, [[0, 0], [padding, padding], [padding, padding], [0, 0]])
     padded_height, padded_width = height + 2 * padding, width + 2 * padding
     rows = tf.range(batch)[:, None] * padded_height + top[:, None] + tf.range(height)
     columns = left[:, None] + tf.range(width)
     pixels = rows[:, :, None] * padded_width + columns[:, None, :]
-    shifted = tf.gather(tf.reshape(padded, [-1, channels]), pixels)
-    return tf.ensure_shape(shifted, images.shape)
+    cropped = tf.gather(tf.reshape(padded, [-1, channels]), pixels)
+    return tf.ensure_shape(cropped, images.shape)
 
 
 def flip(images, keys):
@@ -71,7 +83,7 @@ def flip(images, keys):
         https://papers.nips.cc/paper/4824), 2012.
     """
     coin = randomness.integers(keys, 2, stream=FLIP) == 1
-    return tf.where(_per_image(coin), tf.reverse(images, axis=[2]), images)
+    return tf.where(per_image(coin), tf.reverse(images, axis=[2]), images)
 
 
 def color_jitter(images, keys, *, brightness=0.2, contrast=0.2, saturation=0.2):
@@ -103,14 +115,14 @@ def color_jitter(images, keys, *, brightness=0.2, contrast=0.2, saturation=0.2):
     arguments.fraction("saturation", saturation)
 
     def factor(width, stream):
-        return _per_image(1.0 + width * (2.0 * randomness.uniform(keys, stream=stream) - 1.0))
+        return per_image(1.0 + width * (2.0 * randomness.uniform(keys, stream=stream) - 1.0))
 
     x = factor(brightness, BRIGHTNESS) * images
     # Summed as integers: the rounding of a floating-point mean would depend on the batch.
     units = tf.cast(tf.round(_gray(x) * 2.0**20), tf.int64)
     total = tf.reduce_sum(units, axis=[1, 2, 3])
     pixels = tf.size(units[0], out_type=tf.int64)
-    mean = _per_image(tf.cast(total / pixels, tf.float32) * 2.0**-20)
+    mean = per_image(tf.cast(total / pixels, tf.float32) * 2.0**-20)
     x = factor(contrast, CONTRAST) * (x - mean) + mean
     gray = _gray(x)
     x = factor(saturation, SATURATION) * (x - gray) + gray
@@ -186,76 +198,11 @@ def mixup(images, labels, keys, *, alpha=0.2):
             "Pass one_hot=num_classes to `batches`."
         )
     lam = randomness.symmetric_beta(keys, alpha=alpha, stream=MIXUP)
-    of_image, of_label = _per_image(lam), tf.cast(lam, labels.dtype)[:, None]
+    of_image, of_label = per_image(lam), tf.cast(lam, labels.dtype)[:, None]
     return (
         of_image * images + (1.0 - of_image) * tf.roll(images, 1, axis=0),
         of_label * labels + (1.0 - of_label) * tf.roll(labels, 1, axis=0),
     )
-
-
-def pipeline(
-    names,
-    *,
-    padding=4,
-    brightness=0.2,
-    contrast=0.2,
-    saturation=0.2,
-    cutout_size=None,
-    alpha=0.2,
-):
-    """Several augmentations as one callable, in the order given.
-
-    Args:
-        names: Comma-separated: of `crop`, `flip`, `color`, `cutout`, `mixup`; `"none"` or `""`.
-        padding: For `crop`.
-        brightness: For `color`.
-        contrast: For `color`.
-        saturation: For `color`.
-        cutout_size: For `cutout`; half of the image's shorter side by default.
-        alpha: For `mixup`, which needs one-hot labels.
-
-    Returns:
-        Callable `(images, labels, keys) -> (images, labels)`, or None for no augmentation.
-
-    Raises:
-        ValueError: An unknown name, or one given twice.
-
-    Example:
-
-    >>> augmented = pipeline("crop,flip")
-    >>> images, labels = augmented(images, labels, randomness.keys(0, ids, view))
-    """
-    steps = {
-        "crop": lambda x, y, keys: (pad_and_crop(x, keys, padding=padding), y),
-        "flip": lambda x, y, keys: (flip(x, keys), y),
-        "color": lambda x, y, keys: (
-            color_jitter(x, keys, brightness=brightness, contrast=contrast, saturation=saturation),
-            y,
-        ),
-        "cutout": lambda x, y, keys: (cutout(x, keys, size=cutout_size or _half(x)), y),
-        "mixup": lambda x, y, keys: mixup(x, y, keys, alpha=alpha),
-    }
-    chosen = [name.strip() for name in names.split(",")]
-    if chosen in (["none"], [""]):
-        return None
-    for name in chosen:
-        if name not in steps:
-            raise ValueError(
-                f"`names` must be a comma-separated list of {', '.join(steps)}, or 'none'. "
-                f"Received: {name!r} in names={names!r}.{arguments.near_matches(name, steps)}"
-            )
-    if len(set(chosen)) < len(chosen):
-        raise ValueError(
-            "`names` must name each augmentation once: a second time would repeat the first one's "
-            f"draws. Received: names={names!r}"
-        )
-
-    def augment(images, labels, keys):
-        for name in chosen:
-            images, labels = steps[name](images, labels, keys)
-        return images, labels
-
-    return augment
 
 
 def _gray(images):
@@ -263,7 +210,7 @@ def _gray(images):
     return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
 
 
-def _per_image(values):
+def per_image(values):
     return values[:, None, None, None]
 
 
@@ -271,13 +218,3 @@ def _shape(images):
     """The shape, with tensors in place of unknown dimensions."""
     dynamic = tf.unstack(tf.shape(images))
     return [d if s is None else s for s, d in zip(images.shape, dynamic, strict=True)]
-
-
-def _half(images):
-    height, width = images.shape[1:3]
-    if height is None or width is None:
-        raise ValueError(
-            "`cutout_size` must be given for images of unknown size. Received: shape "
-            f"{images.shape}, cutout_size=None."
-        )
-    return max(1, min(height, width) // 2)
