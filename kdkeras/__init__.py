@@ -25,6 +25,7 @@ __all__ = [
     "Recipe",
     "Term",
     "augment",
+    "cache",
     "data",
     "evaluate",
     "export",

@@ -7,9 +7,10 @@ augmented picture depends on (seed, id, view) and not on the batch. Mixup is the
 from kdkeras.augment.pictures import color_jitter, cutout, flip, mixup, pad_and_crop
 from kdkeras.augment.pipelines import Pipeline, pipeline
 from kdkeras.augment.shifts import EveryShift
-from kdkeras.augment.views import described, from_description, viewed
+from kdkeras.augment.views import VERSION, described, from_description, viewed
 
 __all__ = [
+    "VERSION",
     "EveryShift",
     "Pipeline",
     "color_jitter",

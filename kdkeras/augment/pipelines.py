@@ -3,6 +3,15 @@
 from kdkeras import arguments
 from kdkeras.augment import pictures
 
+# The settings of each augmentation.
+SETTINGS = {
+    "crop": ("padding",),
+    "flip": (),
+    "color": ("brightness", "contrast", "saturation"),
+    "cutout": ("cutout_size",),
+    "mixup": ("alpha",),
+}
+
 
 class Pipeline:
     """Several augmentations, one after the other: `(images, labels, keys) -> (images, labels)`.

@@ -6,6 +6,9 @@ A description is plain JSON; a cache of a teacher's targets keeps it, to make th
 from kdkeras import randomness
 from kdkeras.augment import pipelines, shifts
 
+# To be raised whenever the same description, seed, id and view come to give another picture.
+VERSION = 1
+
 
 def viewed(images, labels, ids, views, *, seed, augment):
     """The given view of each picture.
@@ -59,7 +62,9 @@ def described(augment):
             f"seed, id and view, and cannot be recorded. Received: {','.join(augment.names)!r}. "
             "Leave mixup out, or let the teacher run in the training step."
         )
-    return {"kind": "pipeline", "names": augment.names, **augment.settings}
+    of_names = {key for name in augment.names for key in pipelines.SETTINGS[name]}
+    settings = {key: augment.settings[key] for key in sorted(of_names)}
+    return {"kind": "pipeline", "names": augment.names, **settings}
 
 
 def from_description(description):
@@ -70,4 +75,4 @@ def from_description(description):
     kind = settings.pop("kind")
     if kind == "every_shift":
         return shifts.EveryShift(**settings)
-    return pipelines.Pipeline(settings.pop("names"), settings)
+    return pipelines.pipeline(",".join(settings.pop("names")), **settings)

@@ -2,7 +2,7 @@
 
 from kdkeras.data.batching import batches
 from kdkeras.data.checks import check, check_labels
-from kdkeras.data.examples import Examples, Streamed, arrays, numbered, size, with_ids
+from kdkeras.data.examples import Examples, Streamed, arrays, numbered, scaled, size, with_ids
 from kdkeras.data.folders import read_picture
 from kdkeras.data.splits import Splits, load
 
@@ -17,6 +17,7 @@ __all__ = [
     "load",
     "numbered",
     "read_picture",
+    "scaled",
     "size",
     "with_ids",
 ]

@@ -1,0 +1,236 @@
+"""Filling a cache: the teacher looks at every view of every picture once."""
+
+import math
+import os
+import pathlib
+
+import numpy as np
+
+from kdkeras import arguments
+from kdkeras.cache import identity, jobs, reading, store
+from kdkeras.data import sources
+
+
+def fill(
+    path,
+    teacher,
+    splits,
+    *,
+    views=None,
+    seed=0,
+    augment=None,
+    layers=(),
+    name=None,
+    batch_size=256,
+    shard=None,
+    overwrite=False,
+    verbose=1,
+):
+    """Writes a teacher's logits for every view of every picture to a file, as float16.
+
+    `table[id, view] = float16(teacher(picture(seed, id, view)))`. The temperature stays free: it is
+    logits that are kept. The file gets its name when it is complete; until then it stands beside
+    it as `<path>.partial`, and the same call goes on with that. Its size, mostly examples x views x
+    classes x 2 bytes, is said before it starts.
+
+    Args:
+        path: The file to write, for example "teacher.cache".
+        teacher: `keras.Model` with logits, a list of them, or `kdkeras.teachers.Predictions`.
+        splits: A split as `kdkeras.data.batches` takes it, or a list of them with distinct ids.
+            With training and validation images together, a cache serves every seed of
+            `kdkeras.data.load`.
+        views: How many seeded views of each picture, 8 unless given; 1 without augmentation. Of an
+            `EveryShift`, all views.
+        seed: Integer, of the views.
+        augment: None, `kdkeras.augment.pipeline(...)` without mixup, or `EveryShift`.
+        layers: Paths of the teacher's layers whose outputs are kept too, for terms of layers.
+        name: Of a teacher that is a function: what stands for it. It must change when its answers
+            do.
+        batch_size: Pictures that the teacher sees at a time.
+        shard: None, or `(i, n)` with i in 1 ... n: fill one part of n, as one of n processes. The
+            one that finishes last puts the parts together.
+        overwrite: Whether to replace a cache with another identity that stands there.
+        verbose: 0 for no messages and no progress bar.
+
+    Returns:
+        The `Cache`; None if other parts are missing.
+
+    Raises:
+        ValueError: The arguments do not fit, a file that stands there is another cache, or the
+            teacher's answers do not fit into float16.
+        OSError: No room on the disk.
+
+    Example:
+
+    >>> shifts = kdkeras.augment.pipeline("crop,flip")
+    >>> cache = kdkeras.cache.fill("t.cache", teacher, splits.train, views=8, augment=shifts)
+    """
+    path = pathlib.Path(path)
+    job = jobs.Job(
+        teacher, splits, views=views, seed=seed, augment=augment, layers=layers, name=name,
+        batch_size=batch_size,
+    )  # fmt: skip
+    if _stands(path, job, overwrite):
+        return reading.load(path)
+    count = len(job.ids)
+    if shard is None:
+        _fill(path, job, slice(0, count), overwrite, verbose)
+        return reading.load(path)
+    part, parts = _check_shard(shard, count)
+    names = [path.with_name(f"{path.name}.part-{i}-of-{parts}") for i in range(1, parts + 1)]
+    rows = slice((part - 1) * count // parts, part * count // parts)
+    if not _stands(names[part - 1], job, overwrite):
+        _fill(names[part - 1], job, rows, overwrite, verbose)
+    missing = [name.name for name in names if not name.exists()]
+    if missing and not path.exists():
+        if verbose:
+            print(f"Part {part} of {parts} is done. Still to come: {', '.join(missing)}")
+        return None
+    _join(path, names, job)
+    return reading.load(path) if path.exists() else None
+
+
+def _check_shard(shard, count):
+    part, parts = shard
+    arguments.integer("shard", parts, low=1)
+    if not 1 <= arguments.integer("shard", part) <= parts <= count:
+        raise ValueError(
+            "`shard` must be (i, n), part i of n: i in 1 ... n, and n at most the number of "
+            f"examples, {count}. Received: shard={shard!r}"
+        )
+    return part, parts
+
+
+def _stands(path, job, overwrite):
+    """Whether the cache stands there, complete; another one is refused."""
+    if overwrite or not path.exists():
+        return False
+    there = reading.load(path)
+    there.check_identity(job.identity)
+    there.close()
+    return True
+
+
+def _fill(path, job, rows, overwrite, verbose):
+    """Fills the file of some of the examples, from where it was left."""
+    partial = path.with_name(f"{path.name}.partial")
+    stored = opened(partial, job, rows, overwrite, verbose)
+    try:
+        if verbose:
+            say(stored, job)
+            done, count = int(np.sum(stored.states)), stored.layout.blocks
+            there = f" ({done} of {count} blocks are there already)" if done else ""
+            pictures = stored.layout.examples * job.views
+            print(f"The teacher looks at {pictures:,} pictures{there}.", flush=True)
+        progress = sources.progress(stored.layout.examples * job.views, verbose)
+        for block, (images, ids) in enumerate(job.blocks(rows, stored.layout.block)):
+            where = stored.rows(block)
+            marks = identity.prints(images)
+            if stored.states[block]:
+                if (stored.tables["prints"][where] != marks).any():
+                    raise ValueError(
+                        f"'{partial}' was begun with other pictures. Delete it, or take another "
+                        "path."
+                    )
+                continue
+            stored.tables["prints"][where] = marks
+            _look(stored, where, images, ids, job, progress)
+            stored.seal(block)
+        stored.flush()
+        os.replace(partial, path)
+    finally:
+        stored.close()
+
+
+def _look(stored, where, images, ids, job, progress):
+    """Writes what the teacher says of all views of some examples."""
+    pairs = len(ids) * job.views
+    tables = {name: table[where] for name, table in stored.answers.items()}
+    for start in range(0, pairs, job.batch_size):
+        example, view = np.divmod(np.arange(start, min(start + job.batch_size, pairs)), job.views)
+        for name, said in job.answers(images[example], ids[example], view).items():
+            tables[name][example, view] = said
+        progress(where.start * job.views + start + len(view))
+
+
+def opened(path, job, rows, overwrite, verbose):
+    """The file to be filled, made where there is none; what is spoilt in it is to be done again.
+
+    Args:
+        path: The file.
+        job: `kdkeras.cache.jobs.Job`.
+        rows: Slice of the job's examples.
+        overwrite, verbose: As in `fill`.
+
+    Returns:
+        `kdkeras.cache.store.Store`, writable.
+    """
+    if not path.exists():
+        job.create(path, rows)
+    stored = store.Store(path, writable=True)
+    differing = identity.differences(stored.layout.identity, job.identity)
+    if not differing and not np.array_equal(stored.ids, job.ids[rows]):
+        differing = ["other examples"]
+    if differing:
+        stored.close()
+        if overwrite:
+            path.unlink()
+            return opened(path, job, rows, overwrite, verbose)
+        raise ValueError(
+            f"'{path}' is of something else: {'; '.join(differing)}. Delete it, or take another "
+            "path, or replace it with `overwrite`."
+        )
+    spoilt = stored.spoilt()
+    if spoilt and verbose:
+        print(f"{len(spoilt)} blocks of '{path}' are damaged and are filled again.")
+    stored.forget(spoilt)
+    return stored
+
+
+def say(stored, job):
+    """Says how big a cache is."""
+    of = stored.layout
+    sizes = {
+        name: _readable(np.dtype(dtype).itemsize * math.prod(shape))
+        for name, (dtype, shape) in of.tables.items()
+        if name != "prints"
+    }
+    print(
+        f"Cache of '{job.identity['teacher']['name']}': {of.examples:,} pictures x {of.views} views"
+        f" x {of.classes} classes in float16, {sizes.pop('logits')}, in {stored.path}"
+    )
+    for name, size in sizes.items():
+        print(f"  {name}: {size}")
+
+
+def _readable(size):
+    return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size:,} bytes"
+
+
+def _join(path, names, job):
+    """Puts all parts into one file and removes them, unless another process is at it."""
+    with store.alone(names[0]) as first:
+        if not first or path.exists():
+            return
+        parts = [reading.load(name) for name in names]
+        for part in parts:
+            part.check_identity(job.identity)
+        partial = path.with_name(f"{path.name}.partial")
+        job.create(partial, slice(0, len(job.ids)))
+        joined = store.Store(partial, writable=True)
+        if (joined.ids != np.concatenate([part.store.ids for part in parts])).any():
+            raise ValueError(f"The parts of '{path}' are of other examples. Delete them.")
+        start = 0
+        for part in parts:
+            count = part.store.layout.examples
+            for name, table in part.store.tables.items():
+                joined.tables[name][start : start + count] = table
+            start += count
+            part.close()
+        for block in range(joined.layout.blocks):
+            joined.seal(block)
+        joined.flush()
+        os.replace(partial, path)
+        joined.close()
+        for name in names:
+            name.unlink()
