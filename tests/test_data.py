@@ -775,3 +775,43 @@ def test_every_shift_is_drawn_by_example_and_epoch():
     assert (counts > 0).tolist() == [True] * 18
     with pytest.raises(ValueError, match="`views` is given by the augmentation"):
         data.batches(small_split(20), 5, seed=0, augment=shifts, views=4)
+
+
+@pytest.mark.parametrize("size", [6, 8])  # with and without a word that is not full
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"augment": augment.pipeline("crop,flip"), "views": 2},
+        {"augment": augment.EveryShift(padding=1), "drop_remainder": True},
+        {"augment": augment.pipeline("mixup"), "one_hot": 5, "first_epoch": 3},
+        {"perturbation": perturbations.Gaussian(stddev=0.5), "shuffle": False},
+    ],
+)
+def test_batches_made_on_the_device_are_the_same(size, options):
+    images = np.random.default_rng(1).integers(0, 256, (23, size, size, 3), dtype=np.uint8)
+    split = data.Examples(images, np.arange(23) % 5, 50 + np.arange(23))
+    plain = data.batches(split, 5, seed=3, **options)
+    table = np.random.default_rng(2).normal(size=(23, 18, 4)).astype("float16")
+    resident = data.OnDevice(split, 5, seed=3, answers={"logits": table}, **options)
+    assert len(resident.order) == len(plain)
+    made = tf.function(resident)
+    for _ in range(3):
+        for (x, targets), batch in zip(plain, resident.order, strict=True):
+            x_there, there = made(*batch)
+            logits = there.pop("logits")
+            # TensorFlow turns divisions by constants into products in some graphs only.
+            pixels = (x, targets.pop("clean", x)), (x_there, there.pop("clean", x_there))
+            np.testing.assert_allclose(*pixels, atol=1e-6)
+            np.testing.assert_allclose(targets.pop("label"), there.pop("label"), atol=1e-6)
+            assert_equal(targets, there)
+            expected = table[targets["id"].numpy() - 50, targets["view"].numpy()]
+            np.testing.assert_array_equal(logits, expected.astype("float32"))
+
+
+def test_only_a_split_in_memory_goes_on_the_device():
+    split = small_split(20)
+    streamed = tf.data.Dataset.from_tensor_slices((split.images, split.labels))
+    with pytest.raises(ValueError, match="must be in memory to be put on a device.*Use kdkeras.da"):
+        data.OnDevice(streamed, 5, seed=0)
+    with pytest.raises(ValueError, match="`batch_size` must be at most"):
+        data.OnDevice(split, 21, seed=0)

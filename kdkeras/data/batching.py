@@ -77,37 +77,62 @@ def batches(
 
     if isinstance(split, examples.Examples):
         size = len(split.ids)
-        order = _gathered_order(split, batch_size, seed, shuffle, drop_remainder)
+        positions = order_of(size, batch_size, seed, shuffle, drop_remainder)
+
+        def order(epoch):
+            return positions(epoch).map(
+                lambda epoch, at: (epoch, *(tf.gather(tensor, at) for tensor in split.tensors)),
+                num_parallel_calls=tf.data.AUTOTUNE,
+            )
     else:
         numbered = examples.numbered(split)
         size = examples.size(numbered)
         order = _streamed_order(
             numbered, batch_size, seed, shuffle and shuffle_buffer, drop_remainder
         )
+    check_batch_size(batch_size, size)
+    finish = functools.partial(
+        preparing.prepared, **of_views, perturbation=perturbation, one_hot=one_hot
+    )
+    dataset, counter = epochs(order, first_epoch)
+    dataset = dataset.map(finish, num_parallel_calls=tf.data.AUTOTUNE)
+    if size is not None:
+        dataset = counted(dataset, size, batch_size, drop_remainder)
+    dataset = dataset.prefetch(tf.data.AUTOTUNE)
+    dataset.epoch_counter = counter
+    return dataset
+
+
+def check_batch_size(batch_size, size):
+    """Raises a `ValueError` if a batch would be larger than the split; `size` may be None."""
     if size is not None and batch_size > size:
         raise ValueError(
             "`batch_size` must be at most the number of examples in the split, "
             f"{size}. Received: batch_size={batch_size}"
         )
 
-    finish = functools.partial(
-        preparing.prepared, **of_views, perturbation=perturbation, one_hot=one_hot
-    )
+
+def epochs(order, first_epoch):
+    """A dataset of which each iterator is the next epoch, and the variable that counts them.
+
+    Args:
+        order: A function from an epoch to a dataset of its batches.
+        first_epoch: The epoch of the first iterator.
+    """
     with tf.device("CPU:0"):
         counter = tf.Variable(first_epoch - 1, dtype=tf.int64, trainable=False)
     epoch = tf.data.Dataset.from_tensors(0).map(lambda _: counter.assign_add(1))
-    dataset = epoch.flat_map(order).map(finish, num_parallel_calls=tf.data.AUTOTUNE)
-    if size is not None:
-        count = size // batch_size if drop_remainder else -(-size // batch_size)
-        dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
-    dataset = dataset.prefetch(tf.data.AUTOTUNE)
-    dataset.epoch_counter = counter
-    return dataset
+    return epoch.flat_map(order), counter
 
 
-def _gathered_order(split, batch_size, seed, shuffle, drop_remainder):
-    """From an epoch to a dataset of batches, for a split in memory: shuffles indices, gathers."""
-    size = len(split.ids)
+def counted(dataset, size, batch_size, drop_remainder):
+    """A dataset of batches that knows how many it has."""
+    count = size // batch_size if drop_remainder else -(-size // batch_size)
+    return dataset.apply(tf.data.experimental.assert_cardinality(count))
+
+
+def order_of(size, batch_size, seed, shuffle, drop_remainder):
+    """A function from an epoch to a dataset of (epoch, positions of a batch's examples)."""
 
     def order(epoch):
         index = tf.range(size)
@@ -116,10 +141,8 @@ def _gathered_order(split, batch_size, seed, shuffle, drop_remainder):
                 index, _seeds(seed, epoch), alg="philox"
             )
         positions = tf.data.Dataset.from_tensor_slices(index)
-        return positions.batch(batch_size, drop_remainder=drop_remainder).map(
-            lambda batch: (epoch, *(tf.gather(tensor, batch) for tensor in split.tensors)),
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
+        batched = positions.batch(batch_size, drop_remainder=drop_remainder)
+        return batched.map(lambda at: (epoch, at))
 
     return order
 
