@@ -70,45 +70,86 @@ def fill(
         teacher, splits, views=views, seed=seed, augment=augment, layers=layers, name=name,
         batch_size=batch_size,
     )  # fmt: skip
-    if _stands(path, job, overwrite):
-        return reading.load(path)
     count = len(job.ids)
+    if shard is not None:
+        _check_shard(shard, count)
+    there = _standing(path, job, overwrite)
+    if there is not None:
+        return there
     if shard is None:
         _fill(path, job, slice(0, count), overwrite, verbose)
         return reading.load(path)
-    part, parts = _check_shard(shard, count)
+    part, parts = shard
     names = [path.with_name(f"{path.name}.part-{i}-of-{parts}") for i in range(1, parts + 1)]
     rows = slice((part - 1) * count // parts, part * count // parts)
-    if not _stands(names[part - 1], job, overwrite):
+    done = _standing(names[part - 1], job, overwrite, rows)
+    if done is None:
         _fill(names[part - 1], job, rows, overwrite, verbose)
+    else:
+        done.close()
     missing = [name.name for name in names if not name.exists()]
-    if missing and not path.exists():
-        if verbose:
-            print(f"Part {part} of {parts} is done. Still to come: {', '.join(missing)}")
-        return None
-    _join(path, names, job)
-    return reading.load(path) if path.exists() else None
+    if not missing:
+        _join(path, names, job)
+    there = _standing(path, job, overwrite)  # put together here, or by another process
+    if there is None and verbose:
+        print(f"Part {part} of {parts} is done. Still to come: {', '.join(missing)}")
+    return there
 
 
 def _check_shard(shard, count):
-    part, parts = shard
-    arguments.integer("shard", parts, low=1)
-    if not 1 <= arguments.integer("shard", part) <= parts <= count:
+    part, parts = shard if isinstance(shard, (tuple, list)) and len(shard) == 2 else (0, 0)
+    if not 1 <= arguments.integer("shard", part) <= arguments.integer("shard", parts) <= count:
         raise ValueError(
             "`shard` must be (i, n), part i of n: i in 1 ... n, and n at most the number of "
             f"examples, {count}. Received: shard={shard!r}"
         )
-    return part, parts
 
 
-def _stands(path, job, overwrite):
-    """Whether the cache stands there, complete; another one is refused."""
-    if overwrite or not path.exists():
-        return False
-    there = reading.load(path)
-    there.check_identity(job.identity)
-    there.close()
-    return True
+def _standing(path, job, overwrite, rows=None):
+    """The cache, or the part of it, that stands there complete, or None; another one is refused."""
+    if not path.exists():
+        return None
+    there = None
+    try:
+        there = reading.load(path)
+        if rows is None:  # it may know more examples
+            _refuse(path, _differing(there.store, job, np.isin(job.ids, there.store.ids).all()))
+            for split in job.splits:
+                there.check(split=split)
+        else:
+            _refuse(path, _differing_part(there.store, job, rows))
+    except ValueError:
+        if there is not None:
+            there.close()
+        if not overwrite:
+            raise
+        return None
+    return there
+
+
+def _differing_part(stored, job, rows):
+    return _differing(stored, job, np.array_equal(stored.ids, job.ids[rows]))
+
+
+def _differing(stored, job, same_examples):
+    """What makes a cache another one than a job's, as a list of sentences."""
+    found = identity.differences(stored.layout.identity, job.identity)
+    layers = [sorted(shapes) for shapes in (stored.layout.features, job.features)]
+    if layers[0] != layers[1]:
+        found.append(f"layers: {layers[0]} there, {layers[1]} here")
+    if stored.layout.classes != job.classes:
+        found.append(f"classes: {stored.layout.classes} there, {job.classes} here")
+    if not same_examples:
+        found.append("other examples")
+    return found
+
+
+def _refuse(path, differing):
+    if differing:
+        raise ValueError(
+            f"The cache '{path}' is of something else: {'; '.join(differing)}. Take another path, "
+            "delete it, or replace it with `overwrite`."
+        )
 
 
 def _fill(path, job, rows, overwrite, verbose):
@@ -125,6 +166,8 @@ def _fill(path, job, rows, overwrite, verbose):
         progress = sources.progress(stored.layout.examples * job.views, verbose)
         for block, (images, ids) in enumerate(job.blocks(rows, stored.layout.block)):
             where = stored.rows(block)
+            if not np.array_equal(ids, stored.ids[where]):
+                raise ValueError("`splits` must give their examples in a fixed order.")
             marks = identity.prints(images)
             if stored.states[block]:
                 if (stored.tables["prints"][where] != marks).any():
@@ -168,18 +211,13 @@ def opened(path, job, rows, overwrite, verbose):
     if not path.exists():
         job.create(path, rows)
     stored = store.Store(path, writable=True)
-    differing = identity.differences(stored.layout.identity, job.identity)
-    if not differing and not np.array_equal(stored.ids, job.ids[rows]):
-        differing = ["other examples"]
+    differing = _differing_part(stored, job, rows)
     if differing:
         stored.close()
-        if overwrite:
-            path.unlink()
-            return opened(path, job, rows, overwrite, verbose)
-        raise ValueError(
-            f"'{path}' is of something else: {'; '.join(differing)}. Delete it, or take another "
-            "path, or replace it with `overwrite`."
-        )
+        if not overwrite:
+            _refuse(path, differing)
+        path.unlink()
+        return opened(path, job, rows, overwrite, verbose)
     spoilt = stored.spoilt()
     if spoilt and verbose:
         print(f"{len(spoilt)} blocks of '{path}' are damaged and are filled again.")
@@ -210,16 +248,16 @@ def _readable(size):
 def _join(path, names, job):
     """Puts all parts into one file and removes them, unless another process is at it."""
     with store.alone(names[0]) as first:
-        if not first or path.exists():
+        if not first or not all(name.exists() for name in names):
             return
         parts = [reading.load(name) for name in names]
-        for part in parts:
-            part.check_identity(job.identity)
+        count = len(job.ids)
+        for i, part in enumerate(parts):
+            rows = slice(i * count // len(parts), (i + 1) * count // len(parts))
+            _refuse(part.path, _differing_part(part.store, job, rows))
         partial = path.with_name(f"{path.name}.partial")
         job.create(partial, slice(0, len(job.ids)))
         joined = store.Store(partial, writable=True)
-        if (joined.ids != np.concatenate([part.store.ids for part in parts])).any():
-            raise ValueError(f"The parts of '{path}' are of other examples. Delete them.")
         start = 0
         for part in parts:
             count = part.store.layout.examples

@@ -24,13 +24,14 @@ def of_teacher(teacher, name=None):
     layers. Normalisation is a layer, and so in it.
 
     Args:
-        teacher: A `keras.Model`; or `kdkeras.teachers.Predictions`, with a name.
+        teacher: A `keras.Model`, or a list of them; or `kdkeras.teachers.Predictions`, with a name.
         name: What stands for a teacher of which only answers are known, such as "service, version
             3"; of a model, what it is called in messages.
 
     Raises:
         ValueError: A function without a name, or a model whose layers cannot be described.
     """
+    teacher = teachers.as_teacher(teacher, {None: None})
     if isinstance(teacher, teachers.Predictions):
         if not name:
             raise ValueError(
@@ -143,13 +144,14 @@ def _check_known(wanted, ids, path):
 
 def described(*, teacher, views, seed, augment, name=None):
     """The identity of a cache, plain JSON: teacher, views, seed and augmentation."""
-    return {
+    found = {
         "teacher": of_teacher(teacher, name),
         "views": views,
         "seed": seed,
         "augment": augmentation.described(augment),
         "version of views": augmentation.VERSION,
     }
+    return json.loads(json.dumps(found, default=lambda number: number.item()))  # NumPy's numbers
 
 
 def differences(stored, wanted):

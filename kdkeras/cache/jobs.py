@@ -36,6 +36,12 @@ class Job:
         self.identity = identity.described(
             teacher=self.teacher, views=self.views, seed=self.seed, augment=augment, name=name
         )
+        kinds = {data.numbered(split).element_spec[0] for split in self.splits}
+        if len(kinds) != 1:
+            raise ValueError(
+                "`splits` must hold at least one split, and pictures of one size and type. "
+                f"Received: {sorted(map(str, kinds))}"
+            )
         self.ids = np.concatenate([_ids(split) for split in self.splits])
         if len(np.unique(self.ids)) < len(self.ids):
             raise ValueError(
@@ -56,11 +62,10 @@ class Job:
 
     def blocks(self, rows, size):
         """Pairs of the pictures of a block of examples, and their ids."""
-        numbered = [data.numbered(split) for split in self.splits]
-        together = functools.reduce(lambda one, other: one.concatenate(other), numbered)
+        pairs = [data.numbered(split).map(lambda x, y: (x, y["id"])) for split in self.splits]
+        together = functools.reduce(lambda one, other: one.concatenate(other), pairs)
         some = together.skip(rows.start).take(rows.stop - rows.start).batch(size).prefetch(1)
-        for images, targets in some.as_numpy_iterator():
-            yield images, targets["id"]
+        yield from some.as_numpy_iterator()
 
     def answers(self, images, ids, views):
         """What the teacher says of views of pictures.
@@ -75,11 +80,15 @@ class Job:
         Raises:
             ValueError: Something that it says does not fit into float16.
         """
-        return _as_float16(self._answers(images, ids, views))
+        with inputs.clear_errors():
+            said = self._answers(images, ids, views)
+        return _as_float16(said)
 
     def answers_to(self, x):
         """As `answers`, for views that are made already."""
-        return _as_float16(self._answers_to(x))
+        with inputs.clear_errors():
+            said = self._answers_to(x)
+        return _as_float16(said)
 
     @functools.cached_property
     def _answers(self):

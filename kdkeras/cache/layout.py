@@ -24,7 +24,7 @@ import numpy as np
 FORMAT = 1
 MAGIC = b"kdkeras cache\n\x00\x00"
 LEAD = len(MAGIC) + 16
-# Entries of a block; a crash costs the work of one at most.
+# Entries of a block; a crash costs the work of one at most. Another number is another format.
 BLOCK = 2048
 
 

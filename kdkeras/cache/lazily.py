@@ -94,7 +94,10 @@ class Lazy(reading.Cache):
             rows = self.rows(ids, views)
             new = np.isnan(self.store.tables["logits"][rows, views, 0])
             if new.any():
-                said = self._job.answers_to(tf.boolean_mask(x, new))
+                try:
+                    said = self._job.answers_to(tf.boolean_mask(x, new))
+                except ValueError as error:  # marked for `kdkeras.inputs.clear_errors`
+                    raise ValueError(f"[kdkeras: {error}]") from None
                 for name, answers in said.items():
                     self.store.tables[name][rows[new], views[new]] = answers
                 for block in np.unique(rows[new] // self.store.layout.block):

@@ -1,5 +1,6 @@
 """Learning from a cache: batches whose targets hold what the teacher said of each view."""
 
+import functools
 import json
 
 import numpy as np
@@ -32,6 +33,9 @@ def load(path):
     opened = store.Store(path)
     spoilt = opened.spoilt()
     unknown = opened.unknown()
+    if spoilt and opened.is_written():
+        opened.close()
+        raise ValueError(f"Another process is writing '{path}'. Wait until it is done.")
     if spoilt or unknown:
         opened.close()
     if spoilt:
@@ -85,7 +89,7 @@ class Cache:
         """Refuses a teacher or pictures that the cache was not filled with.
 
         Args:
-            teacher: None, or a `keras.Model` or `kdkeras.teachers.Predictions`.
+            teacher: None, or a teacher as `fill` takes it.
             name: Of a teacher that is a function, what stands for it.
             split: None, or a split as `kdkeras.data.batches` takes it. Of one that is not in memory
                 the first 256 pictures are compared.
@@ -129,17 +133,49 @@ class Cache:
 
         >>> d.fit(cache.batches(splits.train, 128, seed=0), epochs=8)
         """
+        self._check_options(options)
+        self.check(split=split)
+        made = data.batches(split, batch_size, seed=seed, **options, **self.options())
+        joined = self.join(made)
+        joined.epoch_counter = made.epoch_counter
+        return joined
+
+    def on_device(self, split, batch_size, *, seed, **options):
+        """As `batches`, for a training that makes its batches on the device.
+
+        Args:
+            split: A split in memory, `kdkeras.data.Examples`.
+            batch_size, seed, **options: As in `batches`.
+
+        Returns:
+            `kdkeras.data.OnDevice`, with what the teacher said of the split's pictures.
+
+        Raises:
+            ValueError: As `batches`; or the split is not in memory.
+
+        Example:
+
+        >>> d.fit(cache.on_device(splits.train, 512, seed=0), epochs=8)
+        """
+        self._check_options(options)
+        self.check(split=split)
+        made = functools.partial(data.OnDevice, split, batch_size, seed=seed, **options)
+        if not isinstance(split, data.Examples):
+            return made()  # which says what is wrong
+        rows = self.rows(split.ids, np.zeros(len(split.ids), np.int64))
+        logits, *features = (table[rows] for table in self.store.answers.values())
+        answers = {"logits": logits}
+        if features:
+            answers["features"] = dict(zip(self.layers, features, strict=True))
+        return made(answers=answers, **self.options())
+
+    def _check_options(self, options):
         given = sorted(set(options) & set(self.options()))
         if given:
             raise ValueError(
                 f"{', '.join(f'`{name}`' for name in given)} are the cache's own. Received: "
                 f"{ {name: options[name] for name in given} }. Leave them out."
             )
-        self.check(split=split)
-        made = data.batches(split, batch_size, seed=seed, **options, **self.options())
-        joined = self.join(made)
-        joined.epoch_counter = made.epoch_counter
-        return joined
 
     def join(self, dataset):
         """A dataset of `(x, {"id", "view", ...})` with the teacher's answers in its targets.
@@ -164,8 +200,7 @@ class Cache:
                 targets["features"] = dict(zip(self.layers, features, strict=True))
             return x, targets
 
-        cardinality = tf.data.experimental.assert_cardinality(dataset.cardinality())
-        return dataset.map(add).apply(cardinality).prefetch(tf.data.AUTOTUNE)
+        return dataset.map(add).prefetch(tf.data.AUTOTUNE)
 
     def _said(self, x, ids, views):
         del x

@@ -55,6 +55,7 @@ class Store:
         self.sums, self.states = mapped.pop("sums"), mapped.pop("states")
         self.tables = mapped
         if zlib.crc32(self.ids) != self.layout.ids_sum:
+            self.close()
             raise layouts.damaged(self.path, "its ids do not have their checksum")
 
     @property
@@ -80,8 +81,11 @@ class Store:
 
     def spoilt(self):
         """The blocks that say they are written and do not have their checksum."""
-        written = np.flatnonzero(self.states)
-        return [block for block in written if self.checksum(block) != self.sums[block]]
+        return [
+            block
+            for block in np.flatnonzero(self.states)
+            if self.states[block] != 1 or self.checksum(block) != self.sums[block]
+        ]
 
     def forget(self, blocks):
         """Marks blocks as not known."""
@@ -90,12 +94,17 @@ class Store:
             for table in self.answers.values():
                 table[self.rows(block)] = UNKNOWN
 
+    def is_written(self):
+        """Whether another process is writing the file."""
+        with alone(self.path) as free:
+            return not free
+
     def unknown(self):
-        """The share of the answers that are not known yet."""
-        logits = self.tables["logits"]
-        step = self.layout.block
-        blocks = (logits[i : i + step, :, 0] for i in range(0, len(logits), step))
-        return sum(int(np.isnan(block).sum()) for block in blocks) / logits[..., 0].size
+        """The share of the answers that are not known yet; what is not sealed is not known."""
+        logits = self.tables["logits"][..., 0]
+        blocks = ((logits[self.rows(block)], sealed) for block, sealed in enumerate(self.states))
+        found = (np.isnan(said).sum() if sealed else said.size for said, sealed in blocks)
+        return int(sum(found)) / logits.size
 
     def flush(self):
         """Puts everything on the disk."""

@@ -1,7 +1,6 @@
 """A split that stays on the device, for training steps that make their own batches there."""
 
 import functools
-import math
 
 import numpy as np
 import tensorflow as tf
@@ -24,8 +23,8 @@ class OnDevice:
         split: A split of `kdkeras.data.load` that is in memory (`kdkeras.data.Examples`).
         batch_size, seed, augment, views, view_seed, perturbation, shuffle, first_epoch,
             drop_remainder, one_hot: As in `kdkeras.data.batches`.
-        answers: Optional dict of arrays of shape `(examples, views, ...)`, in the split's order;
-            each joins the targets under its name, as float32.
+        answers: Optional dict of arrays of shape `(examples, views, ...)`, in the split's order,
+            or of dicts of them; those of each view join the targets, as float32.
 
     Attributes:
         order: `tf.data.Dataset` of (positions, epoch).
@@ -90,10 +89,7 @@ class OnDevice:
         self._words = tf.convert_to_tensor(_words(split.images))
         self._labels = tf.convert_to_tensor(split.labels.astype(np.int64))
         self._ids = tf.convert_to_tensor(split.ids)
-        self._answers = {}
-        for name, table in (answers or {}).items():
-            entries = (table.shape[0] * table.shape[1], *table.shape[2:])
-            self._answers[name] = table.shape[1], tf.convert_to_tensor(table.reshape(entries))
+        self._answers = tf.nest.map_structure(_Table, answers or {})
 
     def __call__(self, positions, epoch):
         height, width, channels = self.split.images.shape[1:]
@@ -103,10 +99,19 @@ class OnDevice:
         labels = tf.cast(tf.gather(self._labels, positions), tf.int32)
         ids = tf.gather(self._ids, positions)
         x, targets = self._finish(epoch[0], images, labels, ids)
-        for name, (views, table) in self._answers.items():
-            answers = tf.gather(table, positions * views + targets["view"])
-            targets[name] = tf.cast(answers, tf.float32)
-        return x, targets
+        said = tf.nest.map_structure(lambda table: table(positions, targets["view"]), self._answers)
+        return x, {**targets, **said}
+
+
+class _Table:
+    """An array of shape `(examples, views, ...)` on the device."""
+
+    def __init__(self, array):
+        self.views = array.shape[1]
+        self.entries = tf.convert_to_tensor(array.reshape(-1, *array.shape[2:]))
+
+    def __call__(self, positions, views):
+        return tf.cast(tf.gather(self.entries, positions * self.views + views), tf.float32)
 
 
 def _words(images):
@@ -118,7 +123,6 @@ def _words(images):
     return np.ascontiguousarray(flat).view(np.int64)
 
 
-def bytes_on_device(split, answers=()):
-    """How many bytes a split, and arrays of answers, take on a device."""
-    pixels = math.prod(split.images.shape)
-    return pixels + sum(math.prod(table.shape) * table.itemsize for table in answers)
+def bytes_on_device(split, answers=None):
+    """How many bytes a split, and its answers, take on a device."""
+    return split.images.nbytes + sum(table.nbytes for table in tf.nest.flatten(answers or {}))

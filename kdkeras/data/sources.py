@@ -53,17 +53,33 @@ def digits(image_size):
     )
 
 
-def progress(count, verbose, after=2.0):
-    """A function to call with the number of images done: a bar on stderr once it takes a while."""
+def progress(count, verbose, after=2.0, every=30.0):
+    """A function to call with the number of images done: progress on stderr once it takes a while.
+
+    On a terminal that is a bar; elsewhere a line every 30 seconds.
+
+    Args:
+        count: How many images there are.
+        verbose: 0 for no progress.
+        after: Seconds from which on there is some.
+        every: Seconds between two lines.
+    """
     start = time.monotonic()
+    on_terminal = sys.stderr.isatty()
     bar = keras.utils.Progbar(count, verbose=1, interval=0.5, unit_name="image")
-    shown = False
+    said = start - every + after
 
     def update(done):
-        nonlocal shown
-        if verbose and (shown or time.monotonic() - start > after):
-            shown = True
+        nonlocal said
+        now = time.monotonic()
+        if not verbose or now - start < after or not (on_terminal or now - said > every):
+            return
+        said = now
+        if on_terminal:
             with contextlib.redirect_stdout(sys.stderr):
                 bar.update(done)
+            return
+        minutes = (now - start) / done * (count - done) / 60.0
+        print(f"{done:,} of {count:,} images, {minutes:.1f} minutes to go", file=sys.stderr)
 
     return update
