@@ -27,6 +27,7 @@ __all__ = [
     "augment",
     "cache",
     "data",
+    "distribution",
     "evaluate",
     "export",
     "losses",

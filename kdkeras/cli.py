@@ -22,6 +22,11 @@ COMMANDS = {
         "Train a teacher alone.",
         "kdkeras train --dataset=digits --teacher=resnet20 --workdir=runs/teacher",
     ),
+    "cache": (
+        "Record what a teacher says of the training images, for students to learn from.",
+        "kdkeras cache --dataset=digits --teacher=runs/digits/teacher.keras --views=8 "
+        "--output=teacher.cache",
+    ),
     "evaluate": (
         "Test model files (.keras, .tflite, SavedModel folders) on a dataset's test split.",
         "kdkeras evaluate runs/digits/student.keras runs/digits/export/student.tflite "
@@ -38,6 +43,15 @@ COMMANDS = {
 }
 POSITIONAL = {"evaluate": "MODEL ...", "predict": "PICTURE ..."}
 DATA_FLAGS = ("dataset", "data_dir", "download", "image_size")
+CACHE_FLAGS = (*DATA_FLAGS, "max_train", "augment", "views", "seed", "overwrite", "verbose")
+# What flags mean where that differs from a recipe's.
+HELP = {
+    "cache": {
+        "views": "how many views of each picture, 8 unless given; or all, of crops and flips",
+        "seed": "seed of the views, and of the choice of images under --max_train",
+        "overwrite": "replace another cache that stands there",
+    }
+}
 
 
 def main(arguments_given=None):
@@ -80,6 +94,8 @@ def main(arguments_given=None):
         on = ""
         if command in ("distill", "train"):
             on = f" To go on: kdkeras {command} --resume --workdir='{settings.directory}'"
+        if command == "cache":
+            on = " The same command goes on."
         print(f"\nkdkeras: stopped.{on}", file=sys.stderr)
         return 130
 
@@ -101,6 +117,7 @@ def _run(command, settings, words):
         "evaluate": commands.evaluate,
         "predict": commands.predict,
         "export": commands.export,
+        "cache": commands.cache,
     }[command](settings, words)
 
 
@@ -112,11 +129,19 @@ def _define(command):
             "distill": True,
             "train": field.metadata["teacher"],
             "evaluate": field.name in DATA_FLAGS,
+            "cache": field.name in CACHE_FLAGS,
         }
         if wanted.get(command, False):
-            _define_one(field.name, field.default, field.type, field.metadata["help"], values)
+            text = HELP.get(command, {}).get(field.name, field.metadata["help"])
+            _define_one(field.name, field.default, field.type, text, values)
     texts = {
         "evaluate": [("teacher", None, "a model file to compare with: agreement and KL")],
+        "cache": [
+            ("teacher", None, "the teacher's .keras file"),
+            ("output", "teacher.cache", "the file to write"),
+            ("shard", None, "i/n: fill part i of n only; the last of n processes joins the parts"),
+            ("layers", None, "comma list of the teacher's layers to record as well"),
+        ],
         "predict": [
             ("model", None, "the model file: .keras, .tflite or a SavedModel folder"),
             (
@@ -137,6 +162,9 @@ def _define(command):
         _define_one(name, default, str, text, values)
     if command == "predict":
         _define_one("top", 3, int, "how many classes to name for each picture", values)
+    if command == "cache":
+        text = "pictures that the teacher sees at a time"
+        _define_one("teacher_batch_size", 256, int, text, values)
     if command == "export":
         _define_one("overwrite", False, bool, "replace exports that are already there", values)
     return values
@@ -170,7 +198,7 @@ def _in_flags(error):
     """An error's message with Python's arguments written as the flags that they came from."""
     text = re.sub(r"([a-z_]+)=True", r"--\1", str(error))
     names = {field.name for field in dataclasses.fields(recipes.Recipe)}
-    names |= {"model", "output", "precision", "formats", "labels", "top"}
+    names |= {"model", "output", "precision", "formats", "labels", "top", "shard", "layers"}
     flag = {"name": "dataset", "names": "augment"} | {name: name for name in names}
     return re.sub(r"`([a-z_]+)`", lambda m: f"--{flag[m[1]]}" if m[1] in flag else m[0], text)
 

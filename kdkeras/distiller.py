@@ -1,27 +1,29 @@
 """`Distiller`: a `keras.Model` that trains a student on labels and on what a teacher says."""
 
-import os
-
 import keras
 import tensorflow as tf
 from keras import ops
 
 from kdkeras import (
     arguments,
+    assets,
     compatibility,
+    data,
     inputs,
     losses,
     schedules,
+    steps,
     taps,
     teachers,
     teaching,
+    weighting,
     wiring,
 )
 from kdkeras import terms as distillation_terms
 
 
 @keras.saving.register_keras_serializable("kdkeras")
-class Distiller(keras.Model):
+class Distiller(steps.Stepping, assets.TeacherAsAsset, keras.Model):
     """Trains a student on labels and on a teacher's outputs.
 
     `L = alpha * hard(label, student(x')) + (1 - alpha) * sum_i weight_i * term_i(teacher(x),
@@ -112,8 +114,7 @@ class Distiller(keras.Model):
         object.__setattr__(self, "teacher", teacher)
         self.alpha, self.temperature = alpha, temperature
         self.terms, self.perturbation = terms, perturbation
-        views = ("clean", "perturbed")
-        self.teacher_view = arguments.one_of("teacher_view", teacher_view, views)
+        self.teacher_view = arguments.one_of("teacher_view", teacher_view, ("clean", "perturbed"))
         self.train_teacher, self.teacher_momentum = bool(train_teacher), teacher_momentum
         with_layers = teacher.student if isinstance(teacher, Distiller) else teacher
         wired = wiring.wire(self.terms, student, with_layers, dtype=self.dtype_policy)
@@ -123,9 +124,11 @@ class Distiller(keras.Model):
         names = distillation_terms.names(self.terms)
         self.term_trackers = [keras.metrics.Mean(name=name) for name in names]
         self.supports_jit = not isinstance(teacher, teachers.Predictions)
-        self._class_weights, self._evaluating = None, False
+        self._class_weights, self._on_device, self._evaluating = None, None, False
         self._heads = tuple(compatibility.heads(student))
         self.built = student.built
+
+    _maybe_symbolic_build = teaching.symbolic_build
 
     def call(self, x, training=False):
         """The student's outputs; in training with terms of layers, `taps.Tapped`."""
@@ -134,11 +137,13 @@ class Distiller(keras.Model):
             return self.student(x, training=training)
         return taps.Tapped(**self._wiring.student(x, training=True))
 
+    @steps.with_its_batch
     def train_step(self, data):
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        batch = data if self._on_device is None else self._on_device(*data)
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         targets = inputs.enriched(y, self._heads)
         clean = targets.pop("clean", x)
-        sample_weight = inputs.weighed(self._class_weights, targets["label"], sample_weight)
+        sample_weight = weighting.weighed(self._class_weights, targets["label"], sample_weight)
         if self.train_teacher:
             mutual = isinstance(self.teacher, Distiller) and self.teacher.teacher is None
             teaching.train(self, clean, targets["label"], sample_weight, mutual=mutual)
@@ -208,19 +213,29 @@ class Distiller(keras.Model):
             self.optimizer.build(self.trainable_variables)
 
     def fit(self, x=None, y=None, batch_size=None, *args, validation_data=None, **kwargs):
-        """Trains the student: `keras.Model.fit`, with every batch checked before it is used."""
-        class_weights = inputs.class_weight_vector(kwargs.pop("class_weight", None), self.student)
-        if class_weights is not None or self._class_weights is not None:
-            self.train_function = None  # they are constants of the traced step
-        self._class_weights = class_weights
+        """Trains the student: `keras.Model.fit`, with every batch checked before it is used.
+
+        `x` may also be a `kdkeras.data.OnDevice`, whose batches are made in the training step.
+        """
+        class_weights = weighting.class_weight_vector(
+            kwargs.pop("class_weight", None), self.student
+        )
+        on_device = x if isinstance(x, data.OnDevice) else None
+        constants = (class_weights, on_device, self._class_weights, self._on_device)
+        if any(constant is not None for constant in constants):
+            self.train_function = None  # which has them in it
+        self._class_weights, self._on_device = class_weights, on_device
         if self.train_teacher and not self.teacher.optimizer.built:
             self.teacher.optimizer.build(self.teacher.trainable_variables)
         expected = inputs.expectations(self)
         validation_data = inputs.checked_pair(validation_data, **expected)
-        if isinstance(x, tf.data.Dataset):
+        if isinstance(x, (tf.data.Dataset, data.OnDevice)):
             kwargs.setdefault("shuffle", False)  # Keras warns of its own default otherwise
         expected.update(comparing=wiring.comparing(self.terms), labels_needed=self.alpha != 0.0)
-        x = inputs.checked(x, y, **expected, batch_size=batch_size)
+        if on_device is None:
+            x = inputs.checked(x, y, **expected, batch_size=batch_size)
+        else:
+            x = inputs.order_of(on_device, **expected)
         with inputs.clear_errors():
             return super().fit(x, y, batch_size, *args, validation_data=validation_data, **kwargs)
 
@@ -256,32 +271,12 @@ class Distiller(keras.Model):
         logged = plain | distillation_terms.numbers(self.terms, losses_too=not self.temperature)
         results.update(schedules.values(logged, self.optimizer.iterations))
         if self.train_teacher:
-            of_teacher = self.teacher.get_metrics_result()
-            results.update({f"teacher_{name}": value for name, value in of_teacher.items()})
+            results.update(teaching.results(self.teacher))
         return results
 
     def export(self, filepath, *args, **kwargs):
         """Exports the student, as `keras.Model.export` does. The teacher stays behind."""
         return self.student.export(filepath, *args, **kwargs)
-
-    @property
-    def _frozen_teacher(self):
-        changes = self.train_teacher or self.teacher_momentum is not None
-        return isinstance(self.teacher, keras.Model) and not changes
-
-    def __dir__(self):
-        # Keras saves what it finds with `dir`, in `.keras` and weights files alike. A frozen
-        # teacher is hidden from it; its weights travel as an asset, which only `.keras` files have.
-        hidden = {"_wiring", "teacher"} if self._frozen_teacher else {"_wiring"}
-        return [name for name in super().__dir__() if name not in hidden]
-
-    def save_assets(self, dir_path):
-        if self._frozen_teacher:
-            self.teacher.save_weights(os.path.join(dir_path, "teacher.weights.h5"))
-
-    def load_assets(self, dir_path):
-        if self._frozen_teacher:
-            self.teacher.load_weights(os.path.join(dir_path, "teacher.weights.h5"))
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object

@@ -10,7 +10,6 @@ import tensorflow as tf
 from keras import ops
 
 from kdkeras import adapters, compatibility
-from kdkeras.losses import base
 from kdkeras.models import ends, surgery
 
 # Generous: noise may leave [0, 1], but nothing scaled to [0, 1] comes near the hundreds.
@@ -73,33 +72,6 @@ def enriched(y, heads=(None,)):
     return dict(y)
 
 
-def class_weight_vector(class_weight, model):
-    """Keras's `class_weight` dict as a vector; a class that it leaves out weighs 1."""
-    if class_weight is None:
-        return None
-    heads = compatibility.heads(model)
-    if None not in heads:
-        raise ValueError(
-            "`class_weight` is for models of one output. Received: class_weight="
-            f"{class_weight!r} for outputs {list(heads)}. Use sample weights."
-        )
-    classes = heads[None] or max(class_weight) + 1
-    if any(key not in range(classes) for key in class_weight):
-        raise ValueError(
-            f"`class_weight` must map class indices 0..{classes - 1} to weights. "
-            f"Received: class_weight={class_weight!r}"
-        )
-    return np.array([class_weight.get(i, 1.0) for i in range(classes)], "float32")
-
-
-def weighed(class_weights, label, sample_weight):
-    """The sample weights times the weight of each example's class."""
-    if class_weights is None:
-        return sample_weight
-    weight = ops.take(class_weights, base.class_indices(label))
-    return weight if sample_weight is None else weight * ops.cast(sample_weight, "float32")
-
-
 def expectations(distiller):
     """What `checked` needs to know of a Distiller."""
     loss = distiller.loss
@@ -107,14 +79,14 @@ def expectations(distiller):
         name: (_kind(loss.get(name) if isinstance(loss, dict) else loss), classes)
         for name, classes in compatibility.heads(distiller.student).items()
     }
-    graphs = (distiller.student, distiller.teacher)
     unit_pixels = any(
         layer.name == ends.NORMALIZE_PIXELS
-        for model in graphs
+        for model in (distiller.student, distiller.teacher)
         if isinstance(model, keras.Model)
         for layer in model.layers
     )
-    return {"labels": labels, "unit_pixels": unit_pixels}
+    devices = distiller.distribute_strategy.num_replicas_in_sync
+    return {"labels": labels, "unit_pixels": unit_pixels, "devices": devices}
 
 
 def _kind(loss):
@@ -123,7 +95,9 @@ def _kind(loss):
     return "one-hot" if isinstance(loss, keras.losses.CategoricalCrossentropy) else None
 
 
-def checked(x, y=None, *, labels, unit_pixels, comparing=(), batch_size=None, labels_needed=True):
+def checked(
+    x, y=None, *, labels, unit_pixels, devices, comparing=(), batch_size=None, labels_needed=True
+):
     """`x`, once it and its labels are found fit to use.
 
     Arrays are checked at once. Of a `tf.data.Dataset` each batch is checked on the host when it is
@@ -131,7 +105,7 @@ def checked(x, y=None, *, labels, unit_pixels, comparing=(), batch_size=None, la
 
     Args:
         x, y: As given to `fit`.
-        labels, unit_pixels: From `expectations`.
+        labels, unit_pixels, devices: From `expectations`.
         comparing: Names of terms that compare the examples of a batch, and need two.
         batch_size: For arrays; Keras's 32 unless given.
         labels_needed: Whether examples without labels are refused.
@@ -142,7 +116,8 @@ def checked(x, y=None, *, labels, unit_pixels, comparing=(), batch_size=None, la
     """
     few = (
         f"Term '{next(iter(comparing), '')}' compares the examples of a batch, which must hold at "
-        "least two: take another batch size, or drop the remainder. Received: a batch of one."
+        "least two for each device: take another batch size, or drop the remainder. Received: a "
+        + ("batch of one." if devices == 1 else f"smaller batch for {devices} devices.")
     )
     if isinstance(x, tf.data.Dataset):
         _, y, _ = keras.utils.unpack_x_y_sample_weight(x.element_spec)
@@ -152,7 +127,7 @@ def checked(x, y=None, *, labels, unit_pixels, comparing=(), batch_size=None, la
             x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
             problems = _problems(x, y, labels, unit_pixels)
             if comparing:
-                problems.append((tf.shape(keras.tree.flatten(x)[0])[0] < 2, few, []))
+                problems.append((tf.shape(keras.tree.flatten(x)[0])[0] < 2 * devices, few, []))
             asserts = [
                 tf.debugging.Assert(tf.logical_not(wrong), [f"{MARK} {message}", *values])
                 for wrong, message, values in problems
@@ -169,7 +144,8 @@ def checked(x, y=None, *, labels, unit_pixels, comparing=(), batch_size=None, la
         return x
     _check_forms(y, labels, labels_needed)
     count = len(arrays[0])
-    if comparing and (count % (batch_size or 32) == 1 or batch_size == 1):
+    smallest = min(batch_size or 32, count % (batch_size or 32) or count)
+    if comparing and smallest < 2 * devices:
         raise ValueError(few)
     targets = enriched(y, labels)
     for name, given in targets.items():
@@ -189,6 +165,31 @@ def checked_pair(data, **expected):
         checked(*data[:2], **expected)
         return data
     return None if data is None else checked(data, **expected)
+
+
+def order_of(source, **expected):
+    """The positions that a `kdkeras.data.OnDevice` trains on, once its labels are found fit.
+
+    Args:
+        source: `kdkeras.data.OnDevice`.
+        **expected: As for `checked`.
+
+    Raises:
+        ValueError: As `checked`; or several devices share the batches.
+    """
+    if expected["devices"] > 1:
+        raise ValueError(
+            "A split on the device is for one device. Received: kdkeras.data.OnDevice on "
+            f"{expected['devices']} devices. Use kdkeras.data.batches."
+        )
+    count = len(source.split.ids)
+    count -= count % source.batch_size if source.drop_remainder else 0
+    labels = source.split.labels[:count]
+    if source.one_hot is not None:
+        labels = np.eye(source.one_hot, dtype="float32")[labels]
+    # Its pixels are bytes: the labels alone may be wrong.
+    checked(np.zeros((count, 1), "float32"), labels, **expected, batch_size=source.batch_size)
+    return source.order
 
 
 def _cut(start, end, array):

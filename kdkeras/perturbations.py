@@ -1,6 +1,7 @@
 """Perturbed inputs `X + Psi`: callables `(model, x, targets, teacher=None) -> x'`."""
 
 import keras
+import tensorflow as tf
 
 from kdkeras import arguments, randomness
 
@@ -53,7 +54,7 @@ class Gaussian:
             stddev = (2.0 * arguments.positive("lam", lam)) ** -0.5
         self.stddev = arguments.positive("stddev", stddev)
         self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.seed_generator = _SeedOfReplica(seed)
 
     def __call__(self, model, x, targets, teacher=None):
         del model, targets, teacher
@@ -80,3 +81,13 @@ class Gaussian:
     @classmethod
     def from_config(cls, config):
         return cls(**config)
+
+
+class _SeedOfReplica(keras.random.SeedGenerator):
+    """Under a strategy each device draws noise of its own; on one device, the same as ever."""
+
+    def next(self, ordered=True):
+        seed = super().next(ordered)
+        replica = tf.distribute.get_replica_context()
+        number = 0 if replica is None else replica.replica_id_in_sync_group
+        return seed + keras.ops.cast(keras.ops.stack([number, 0]), seed.dtype)

@@ -14,6 +14,7 @@ METHODS = (
     *("hinton", "dkd", "dist", "standardized", "fitnet", "attention", "rkd", "similarity", "pkt"),
     *("review", "crd", "mutual", "born_again"),
 )
+STRATEGIES = ("none", "mirrored", "multiworker")
 PRECISION_POLICIES = ("float32", "mixed_float16", "mixed_bfloat16")
 # These say how a run is carried out, not what it computes: a resumed run may change them.
 NOT_OF_THE_RESULT = (
@@ -110,6 +111,17 @@ class Recipe:
     perturb_in: str = _setting(
         "step", "step or pipeline: where the perturbation is made (on the device, or in tf.data)"
     )
+    views: str | None = _setting(
+        None,
+        "record what the teacher says of so many views of each picture, or of all (crops and flips "
+        "alone), once, in the work directory, and learn from that: the teacher does not run in the "
+        "training steps",
+    )
+    cache: str | None = _setting(
+        None,
+        "a cache that kdkeras cache wrote, to learn from; the views are its own; no teacher is "
+        "trained, and without --teacher=FILE none is needed",
+    )
     control: bool = _setting(
         True, "also train the control: the same student, seed and budget, on labels only"
     )
@@ -136,6 +148,13 @@ class Recipe:
     seed: int = _setting(0, "seed of weights, order, augmentation and noise", teacher=True)
     precision_policy: str = _setting(
         "float32", "float32, mixed_float16 or mixed_bfloat16 (for GPUs)", teacher=True
+    )
+
+    strategy: str = _setting(
+        "none",
+        "none (one device), mirrored (the GPUs of this machine), or multiworker (machines listed "
+        "in TF_CONFIG, each running the same command); docs/distribution.md",
+        teacher=True,
     )
 
     # Results
@@ -175,10 +194,35 @@ class Recipe:
         arguments.one_of("schedule", self.schedule, SCHEDULES)
         arguments.one_of("perturbation", self.perturbation, PERTURBATIONS)
         arguments.one_of("perturb_in", self.perturb_in, PLACES)
+        arguments.one_of("strategy", self.strategy, STRATEGIES)
         arguments.one_of("precision_policy", self.precision_policy, PRECISION_POLICIES)
+        self._check_cache()
         if self.overwrite and self.resume:
             raise ValueError(
                 "Give `overwrite` or `resume`, not both: one starts anew, one goes on."
+            )
+
+    def _check_cache(self):
+        if self.views not in (None, "all") and not (self.views.isdigit() and int(self.views)):
+            raise ValueError(
+                f"`views` must be a positive number, or all. Received: views={self.views!r}"
+            )
+        recorded = self.cache is not None or self.views is not None
+        if recorded and self.method == "mutual":
+            raise ValueError(
+                "Method 'mutual' trains its teacher, whose answers change: they cannot be "
+                "recorded. Leave `cache` and `views` out."
+            )
+        if recorded and "mixup" in self.augment.split(","):
+            raise ValueError(
+                "Mixup mixes what a batch happens to hold, which cannot be recorded. Leave mixup "
+                f"out, or `cache` and `views`. Received: augment={self.augment!r}"
+            )
+        default = type(self).teacher
+        if self.cache is not None and self.teacher not in (default, *_keras_file(self.teacher)):
+            raise ValueError(
+                "With `cache`, `teacher` is the .keras file that filled it, or left out. Received: "
+                f"teacher={self.teacher!r}"
             )
 
     @property
@@ -211,6 +255,10 @@ def read(path):
     if unknown:
         raise ValueError(f"'{path}' has settings that this version does not know: {unknown}")
     return Recipe(**{name: value for name, value in stored.items() if name in names})
+
+
+def _keras_file(name):
+    return [name] if name.endswith(".keras") else []
 
 
 def _check_type(field, value):

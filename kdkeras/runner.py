@@ -12,8 +12,10 @@ import tensorflow as tf
 from kdkeras import (
     arguments,
     data,
+    distribution,
     evaluation,
     export,
+    feeding,
     files,
     models,
     runtimes,
@@ -48,7 +50,10 @@ def run(recipe):
 
     >>> kdkeras.run(kdkeras.Recipe(dataset="digits"))["gain"]
     """
-    return _run(recipe, ["teacher", *(["control"] if recipe.control else []), "student"])
+    # With a cache alone, the teacher is known by its answers.
+    known_by_answers = recipe.cache is not None and not recipe.teacher.endswith(".keras")
+    names = [*([] if known_by_answers else ["teacher"]), *(["control"] if recipe.control else [])]
+    return _run(recipe, [*names, "student"])
 
 
 def train(recipe):
@@ -74,20 +79,28 @@ def train(recipe):
 def _run(recipe, names):
     started = time.monotonic()
     training.check_logs(recipe)
-    with _precision_policy(recipe.precision_policy):
+    # First of all: TensorFlow takes workers in before anything else has run.
+    strategy = distribution.strategy(recipe.strategy)
+    recipe = workdir.of_this_worker(recipe)
+    with _precision_policy(recipe.precision_policy), strategy.scope():
         splits = load_data(recipe)
         # Built before anything is trained, so that what does not fit is known at once.
         built = stages.build(recipe, splits, names)
+        answers = None
+        if recipe.cache is not None and "student" in names:
+            terms = stages.distillation(built, recipe, splits).terms
+            answers = feeding.opened(recipe, splits, built.get("teacher"), terms)
         for name in names:
-            stages.batches(name, recipe, splits)
+            feeding.batches(name, recipe, splits, answers=answers)
         folder = workdir.claim(recipe)
         if recipe.verbose:
             print(_header(recipe, splits, names, folder), flush=True)
         files.write_text(folder / "labels.txt", "".join(f"{n}\n" for n in splits.class_names))
-        trainings = {
-            name: stages.train(name, built, recipe, splits)
-            for name in stages.in_turn(recipe, names)
-        }
+        trainings = {}
+        for name in stages.in_turn(recipe, names):
+            if name == "student" and recipe.views is not None and answers is None:
+                answers = stages.answers(built, recipe, splits)
+            trainings[name] = stages.train(name, built, recipe, splits, answers)
         exports = {}
         # The test split is touched here alone.
         images, labels = evaluation.collect(splits.test)
@@ -107,6 +120,8 @@ def _run(recipe, names):
         }
         if "student" in names:
             results["distillation"] = stages.described(built, recipe, splits)
+        if answers is not None:
+            results["cache"] = {"path": str(answers.path), **answers.identity}
         if {"control", "student"} <= set(names):
             results.update(_gain(logits, labels))
     results["seconds"]["all"] = round(time.monotonic() - started, 1)
@@ -157,7 +172,7 @@ def _tested(built, trainings, logits, labels):
             "macs": models.macs(model),
             "training": trainings[name],
             "test": evaluation.scores(
-                labels, logits[name], None if name == "teacher" else logits["teacher"]
+                labels, logits[name], None if name == "teacher" else logits.get("teacher")
             ),
         }
         for name, model in built.items()

@@ -6,14 +6,14 @@ import keras
 
 from kdkeras import (
     arguments,
-    augment,
-    data,
     distiller,
+    distribution,
+    feeding,
     files,
     methods,
     models,
-    perturbations,
     runtimes,
+    steps,
     training,
 )
 
@@ -40,7 +40,7 @@ def build(recipe, splits, names):
         role = "teacher" if name == "teacher" else "student"
         architecture = getattr(recipe, role)
         if architecture.endswith(".keras"):
-            built[name] = _load(architecture, role, splits)
+            built[name] = load(architecture, role, splits)
             continue
         arguments.one_of(role, architecture, models.architectures())
         width = getattr(recipe, f"{role}_width")
@@ -73,7 +73,7 @@ def distillation(built, recipe, splits):
     """
     return distiller.Distiller(
         **_method(built, recipe, splits),
-        perturbation=noise(recipe) if recipe.perturb_in == "step" else None,
+        perturbation=feeding.noise(recipe) if recipe.perturb_in == "step" else None,
     )
 
 
@@ -88,7 +88,12 @@ def _method(built, recipe, splits):
             f"`{unknown[0]}` is not a setting of method {recipe.method!r}. "
             f"Received: {unknown[0]}={given[unknown[0]]}. Leave it out, or take another method."
         )
-    teacher = built["teacher"]
+    teacher = built.get("teacher")
+    if teacher is None and recipe.method not in feeding.LOGIT_METHODS:
+        raise ValueError(
+            f"Method {recipe.method!r} needs the teacher's model beside its cache: give `teacher`, "
+            f"a .keras file, or take one of {', '.join(feeding.LOGIT_METHODS)}."
+        )
     if recipe.method == "mutual":
         # The same layers, compiled; the file of the teacher is to hold no optimizer.
         teacher = keras.Model(teacher.inputs, teacher.outputs[0], name=teacher.name)
@@ -111,6 +116,20 @@ def described(built, recipe, splits):
     return {"method": recipe.method, "alpha": made["alpha"], "terms": terms}
 
 
+def answers(built, recipe, splits):
+    """What the trained teacher says of the views that a recipe asks for, in the work directory.
+
+    Returns:
+        `kdkeras.cache.Cache`, with the layers that the method's terms compare.
+    """
+    terms = distillation(built, recipe, splits).terms
+    layers = sorted({path for term in terms for path in term.teacher_paths})
+    path = recipe.directory / feeding.CACHE
+    if recipe.verbose:
+        print("\nteacher's answers:")
+    return feeding.fill(recipe, built["teacher"], splits, path, layers=layers)
+
+
 def in_turn(recipe, names):
     """The names of a run's stages in the order of their training."""
     # With mutual learning the teacher is trained together with the student.
@@ -119,7 +138,12 @@ def in_turn(recipe, names):
     return names
 
 
-def _load(path, role, splits):
+def load(path, role, splits):
+    """A teacher from its `.keras` file, found fit for the data.
+
+    Raises:
+        ValueError: It cannot be loaded, or does not fit; or `role` is not "teacher".
+    """
     if role == "student":
         raise ValueError(
             "`student` must be an architecture, for it is trained from scratch. "
@@ -141,7 +165,7 @@ def _load(path, role, splits):
     return model
 
 
-def train(name, built, recipe, splits):
+def train(name, built, recipe, splits, answers=None):
     """Trains one model of `built`, in place, and writes it as `<name>.keras`.
 
     A teacher that came from a file is not trained. With `recipe.resume`, a stage that is finished
@@ -152,6 +176,7 @@ def train(name, built, recipe, splits):
         built: Dict of models, as `build` gives it.
         recipe: `kdkeras.Recipe`.
         splits: `kdkeras.data.Splits`.
+        answers: None, or the `kdkeras.cache.Cache` that the student learns from.
 
     Returns:
         The record of the training, as `kdkeras.training.fit` gives it.
@@ -168,7 +193,7 @@ def train(name, built, recipe, splits):
     if from_file:
         record = {"loaded": recipe.teacher, "seconds": 0.0}
     else:
-        record = _fit(name, built, recipe, splits)
+        record = _fit(name, built, recipe, splits, answers)
     _warn_of_chance(name, record, splits)
     if together and name == "student":
         # First, for a student's file says that this stage is done.
@@ -195,73 +220,22 @@ def _warn_of_chance(name, record, splits):
         )
 
 
-def batches(name, recipe, splits, *, first_epoch=0):
-    """The training batches of a stage: pairs for plain models, enriched labels for the student.
-
-    Args:
-        name: "teacher", "control" or "student".
-        recipe: `kdkeras.Recipe`.
-        splits: `kdkeras.data.Splits`.
-        first_epoch: Where to start, for a training that goes on.
-
-    Returns:
-        `tf.data.Dataset`, as `kdkeras.data.batches` gives it.
-
-    Raises:
-        ValueError: The batch size or the augmentation does not fit the data.
-    """
-    names = augmentations(recipe)
-    # The control sees the student's noise, in the pipeline, for it is a plain Keras model.
-    in_pipeline = name == "control" or recipe.perturb_in == "pipeline"
-    made = data.batches(
-        splits.train,
-        recipe.batch_size,
-        seed=recipe.seed,
-        augment=augment.pipeline(names, padding=_padding(recipe, splits)),
-        perturbation=noise(recipe) if in_pipeline and name != "teacher" else None,
-        one_hot=splits.num_classes if _mixes(recipe) else None,
-        first_epoch=first_epoch,
-    )
-    return made if name == "student" else made.map(lambda x, y: (x, y["label"]))
-
-
-def noise(recipe):
-    """The perturbation that a recipe asks for, or None."""
-    if recipe.perturbation == "none":
-        return None
-    return perturbations.Gaussian(stddev=recipe.noise_stddev, seed=recipe.seed)
-
-
-def augmentations(recipe):
-    """The augmentations that a recipe asks for, as a comma list; `auto` resolved."""
-    if recipe.augment != "auto":
-        return recipe.augment
-    # A mirrored digit is another sign, or none.
-    return "crop" if recipe.dataset == "digits" else "crop,flip"
-
-
-def _padding(recipe, splits):
-    # Digits fill their frames: a shift of more than a pixel cuts strokes off. Otherwise the papers'
-    # 4 pixels of CIFAR's 32.
-    return 1 if recipe.dataset == "digits" else max(1, splits.input_shape[0] // 8)
-
-
-def _mixes(recipe):
-    return "mixup" in augmentations(recipe).split(",")
-
-
-def _fit(name, built, recipe, splits):
+def _fit(name, built, recipe, splits, answers):
     keras.utils.set_random_seed(recipe.seed)
     epochs = _epochs(name, recipe)
-    validation = splits.validation.batch(256)
-    if _mixes(recipe):
+    validation = splits.validation.batch(feeding.validation_batch_size(splits))
+    if feeding.mixes(recipe):
         one_hot = keras.layers.CategoryEncoding(splits.num_classes, output_mode="one_hot")
         validation = validation.map(lambda x, y: (x, one_hot(y)))
     model = distillation(built, recipe, splits) if name == "student" else built[name]
+    if name != "student":
+        distribution.ready(model)
     _compile(name, model, recipe, splits)
     return training.fit(
         model,
-        lambda first_epoch: batches(name, recipe, splits, first_epoch=first_epoch),
+        lambda first_epoch: feeding.batches(
+            name, recipe, splits, answers=answers, first_epoch=first_epoch
+        ),
         validation,
         recipe=recipe,
         stage=name,
@@ -275,13 +249,18 @@ def _epochs(name, recipe):
 
 
 def _compile(name, model, recipe, splits):
-    steps = -(-len(splits.train.ids) // recipe.batch_size)
-    if _mixes(recipe):
+    batches = -(-len(splits.train.ids) // recipe.batch_size)
+    if feeding.mixes(recipe):
         loss = keras.losses.CategoricalCrossentropy(from_logits=True)
     else:
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    options = {}
+    if name != "student":  # a Distiller chooses for itself
+        devices = model.distribute_strategy.num_replicas_in_sync
+        options["steps_per_execution"] = steps.steps_per_execution(devices=devices)
     model.compile(
-        training.optimizer(recipe, steps_per_epoch=steps, epochs=_epochs(name, recipe)),
+        training.optimizer(recipe, steps_per_epoch=batches, epochs=_epochs(name, recipe)),
         loss=loss,
         metrics=["accuracy"],
+        **options,
     )

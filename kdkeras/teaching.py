@@ -3,7 +3,8 @@
 import keras
 from keras import ops
 
-from kdkeras import inputs, teachers, wiring
+from kdkeras import compatibility, distribution, inputs, teachers, wiring
+from kdkeras.models import surgery
 
 
 def enriched(teacher, tapped, terms, x, targets):
@@ -56,6 +57,26 @@ def train(distiller, x, label, sample_weight, *, mutual):
         logits = student(inputs.fitted(x, student), training=False)
         target = {"label": label, "logits": _constants(logits)}
     distiller.teacher.train_step((inputs.fitted(x, distiller.teacher), target, sample_weight))
+
+
+def symbolic_build(distiller, iterator=None, data_batch=None):
+    """`kdkeras.distribution.symbolic_build`, first of a teacher that is trained as well.
+
+    Under a strategy no variable can be made in the step: the teacher's metrics are made here.
+    """
+    if distiller.train_teacher and distiller.distribute_strategy.num_replicas_in_sync > 1:
+        batch = distribution.symbols(iterator) if data_batch is None else data_batch
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+        if surgery.is_built_graph(distiller.teacher):
+            x = surgery.input_of(distiller.teacher)
+        label = inputs.enriched(y, tuple(compatibility.heads(distiller.student)))["label"]
+        distribution.symbolic_build(distiller.teacher, data_batch=(x, label, sample_weight))
+    distribution.symbolic_build(distiller, iterator, data_batch)
+
+
+def results(teacher):
+    """The metrics of a teacher that is trained, as they are logged."""
+    return {f"teacher_{name}": value for name, value in teacher.get_metrics_result().items()}
 
 
 def follow(teacher, student, momentum):

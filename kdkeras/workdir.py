@@ -1,5 +1,6 @@
 """The work directory of a run: who may write into it, and the results that stand in it."""
 
+import dataclasses
 import pathlib
 import platform
 import shutil
@@ -10,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 import kdkeras
-from kdkeras import files, recipe
+from kdkeras import distribution, files, recipe
 
 FORMAT = 1
 # What a run writes, and all that `overwrite` removes.
@@ -19,12 +20,30 @@ OWN = (
     "results.json",
     "labels.txt",
     "teacher.keras",
+    "teacher.cache",
+    "teacher.cache.partial",
     "control.keras",
     "student.keras",
     "logs",
     "backup",
     "export",
 )
+
+
+def of_this_worker(settings):
+    """A recipe as one of several workers carries it out: the chief alone speaks and exports.
+
+    The others keep their logs and backups in a folder of their own, `<workdir>.worker-1`,
+    which `finish` removes.
+
+    Args:
+        settings: `kdkeras.Recipe`.
+    """
+    if settings.strategy != "multiworker" or distribution.is_chief():
+        return settings
+    folder = settings.directory
+    own = folder.with_name(f"{folder.name}.{distribution.worker()}")
+    return dataclasses.replace(settings, workdir=str(own), verbose=False, export=False)
 
 
 def claim(settings):
@@ -96,7 +115,10 @@ def _clear(folder):
 
 
 def finish(folder, results):
-    """Writes `results.json`, with the digest of every file it names, and removes the backups."""
+    """Writes `results.json`, with the digest of every file it names, and removes the backups.
+
+    Of several workers, those that are not the chief remove their folder.
+    """
     shutil.rmtree(folder / "backup", ignore_errors=True)
     written = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     results = {
@@ -104,6 +126,8 @@ def finish(folder, results):
         "files": {str(path.relative_to(folder)): files.digest(path) for path in written},
     }
     files.write_json(folder / "results.json", results)
+    if results["recipe"]["strategy"] == "multiworker" and not distribution.is_chief():
+        shutil.rmtree(folder)
     return results
 
 

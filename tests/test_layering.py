@@ -13,12 +13,45 @@ PACKAGE = pathlib.Path(kdkeras.__file__).parent
 
 # From the ground up.
 ORDER = (
-    *("arguments", "noise", "files", "randomness", "augment", "data", "models"),
+    *(
+        "arguments",
+        "slicing",
+        "distribution",
+        "noise",
+        "files",
+        "randomness",
+        "augment",
+        "data",
+        "models",
+    ),
     *("schedules", "losses"),
     *("perturbations", "runtimes", "adapters", "taps", "teachers", "terms", "compatibility"),
-    *("inputs", "wiring", "teaching", "distiller", "methods", "transfer", "evaluation"),
+    *(
+        "weighting",
+        "assets",
+        "steps",
+        "inputs",
+        "cache",
+        "wiring",
+        "teaching",
+        "distiller",
+        "methods",
+        "transfer",
+        "evaluation",
+    ),
     "conversion",
-    *("export", "recipe", "training", "stages", "workdir", "runner", "tables", "commands", "cli"),
+    *(
+        "export",
+        "recipe",
+        "feeding",
+        "training",
+        "stages",
+        "workdir",
+        "runner",
+        "tables",
+        "commands",
+        "cli",
+    ),
     "__main__",
 )
 

@@ -33,7 +33,8 @@ def test_the_lines_of_python_run(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("page", sorted(PAGES))
-def test_the_other_lines_of_python_run(page):
+def test_the_other_lines_of_python_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     # Each page's blocks in turn, about a student and a teacher.
     inputs = keras.Input((8, 8, 1))
     backbone = conv_net(4, name="backbone")

@@ -28,8 +28,7 @@ class OnDevice:
 
     Attributes:
         order: `tf.data.Dataset` of (positions, epoch).
-        split: The split.
-        one_hot: Number of classes that labels are one-hot of, or None.
+        split, batch_size, drop_remainder, one_hot: As given.
 
     Call arguments:
         positions: Integer tensor of shape `(batch,)`.
@@ -75,6 +74,7 @@ class OnDevice:
         size = len(split.ids)
         batching.check_batch_size(batch_size, size)
         self.split, self.one_hot = split, one_hot
+        self.batch_size, self.drop_remainder = batch_size, drop_remainder
         self._finish = functools.partial(
             preparing.prepared, **of_views, perturbation=perturbation, one_hot=one_hot
         )
@@ -121,8 +121,3 @@ def _words(images):
     if padding:
         flat = np.pad(flat, [(0, 0), (0, padding)])
     return np.ascontiguousarray(flat).view(np.int64)
-
-
-def bytes_on_device(split, answers=None):
-    """How many bytes a split, and its answers, take on a device."""
-    return split.images.nbytes + sum(table.nbytes for table in tf.nest.flatten(answers or {}))
