@@ -7,13 +7,25 @@ import re
 import keras
 import numpy as np
 
-from kdkeras import data, evaluation, feeding, files, recipe, runner, runtimes, stages, tables
+from kdkeras import (
+    data,
+    distribution,
+    evaluation,
+    feeding,
+    files,
+    recipe,
+    runner,
+    runtimes,
+    stages,
+    tables,
+)
 
 
 def train(command, settings):
     """`kdkeras distill` and `kdkeras train`."""
     results = (runner.run if command == "distill" else runner.train)(settings)
-    print(f"\n{tables.results(results)}\nResults: {settings.directory / 'results.json'}")
+    if settings.strategy != "multiworker" or distribution.is_chief():
+        print(f"\n{tables.results(results)}\nResults: {settings.directory / 'results.json'}")
     return 0
 
 

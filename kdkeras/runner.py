@@ -82,26 +82,11 @@ def _run(recipe, names):
     # First of all: TensorFlow takes workers in before anything else has run.
     strategy = distribution.strategy(recipe.strategy)
     recipe = workdir.of_this_worker(recipe)
-    with _precision_policy(recipe.precision_policy), strategy.scope():
-        splits = load_data(recipe)
-        # Built before anything is trained, so that what does not fit is known at once.
-        built = stages.build(recipe, splits, names)
-        answers = None
-        if recipe.cache is not None and "student" in names:
-            terms = stages.distillation(built, recipe, splits).terms
-            answers = feeding.opened(recipe, splits, built.get("teacher"), terms)
-        for name in names:
-            feeding.batches(name, recipe, splits, answers=answers)
-        folder = workdir.claim(recipe)
-        if recipe.verbose:
-            print(_header(recipe, splits, names, folder), flush=True)
-        files.write_text(folder / "labels.txt", "".join(f"{n}\n" for n in splits.class_names))
-        trainings = {}
-        for name in stages.in_turn(recipe, names):
-            if name == "student" and recipe.views is not None and answers is None:
-                answers = stages.answers(built, recipe, splits)
-            trainings[name] = stages.train(name, built, recipe, splits, answers)
-        exports = {}
+    with _precision_policy(recipe.precision_policy):
+        with strategy.scope():
+            splits, built, trainings, answers = _trained(recipe, names)
+        # Outside of the scope, where workers would wait for one another at every new weight.
+        folder, exports = recipe.directory, {}
         # The test split is touched here alone.
         images, labels = evaluation.collect(splits.test)
         logits = {name: evaluation.logits_of(model, images) for name, model in built.items()}
@@ -126,6 +111,29 @@ def _run(recipe, names):
             results.update(_gain(logits, labels))
     results["seconds"]["all"] = round(time.monotonic() - started, 1)
     return workdir.finish(folder, results)
+
+
+def _trained(recipe, names):
+    """The splits, the trained models, the records of their trainings, and the cache or None."""
+    splits = load_data(recipe)
+    # Built before anything is trained, so that what does not fit is known at once.
+    built = stages.build(recipe, splits, names)
+    answers = None
+    if recipe.cache is not None and "student" in names:
+        terms = stages.distillation(built, recipe, splits).terms
+        answers = feeding.opened(recipe, splits, built.get("teacher"), terms)
+    for name in names:
+        feeding.batches(name, recipe, splits, answers=answers)
+    folder = workdir.claim(recipe)
+    if recipe.verbose:
+        print(_header(recipe, splits, names, folder), flush=True)
+    files.write_text(folder / "labels.txt", "".join(f"{n}\n" for n in splits.class_names))
+    trainings = {}
+    for name in stages.in_turn(recipe, names):
+        if name == "student" and recipe.views is not None and answers is None:
+            answers = stages.answers(built, recipe, splits)
+        trainings[name] = stages.train(name, built, recipe, splits, answers)
+    return splits, built, trainings, answers
 
 
 def _header(recipe, splits, names, folder):
