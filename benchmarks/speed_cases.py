@@ -1,7 +1,6 @@
 """What speed.py runs: models, data, and trainings that are timed step by step inside `fit`."""
 
 import atexit
-import importlib.util
 import pathlib
 import random
 import shutil
@@ -49,29 +48,12 @@ def plain_batches(split, batch_size):
     return tf.data.Dataset.from_tensor_slices(tensors).repeat().prefetch(tf.data.AUTOTUNE)
 
 
-def cache_exists():
-    """Whether this kdkeras can record a teacher in a file."""
-    return importlib.util.find_spec("kdkeras.cache") is not None
-
-
 def cached_batches(teacher, split, batch_size, *, views=2, seed=1):
-    """Batches with the teacher's recorded logits, read from the file of the cache.
-
-    In a kdkeras without a cache: plain batches with constant logits beside the labels.
-    """
-    if not cache_exists():
-        with tf.device("CPU:0"):
-            logits = tf.random.stateless_normal((batch_size, CLASSES), (0, 1))
-        plain = plain_batches(split, batch_size)
-        return plain.map(lambda x, y: (x, {"label": y, "logits": logits}))
-    from kdkeras import cache
-
+    """Batches with the teacher's recorded logits, read from the file of the cache."""
     folder = tempfile.mkdtemp(prefix="kdkeras-speed-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     path = pathlib.Path(folder) / "teacher.cache"
-    recorded = cache.fill(
-        path, teacher, split, views=views, seed=0, augment=None, batch_size=256, verbose=0
-    )
+    recorded = kdkeras.cache.fill(path, teacher, split, views=views, verbose=0)
     return recorded.batches(split, batch_size, seed=seed).repeat()
 
 
@@ -201,26 +183,29 @@ class Forward:
         return seconds[dropped:]
 
 
-def interleaved(cases, settings, *, count, dropped=1):
+def interleaved(cases, settings, *, count, dropped=1, seconds=0.0):
     """Round after round, every case once in a shuffled order, after a round of warm-up.
 
     Args:
         cases: Dict from name to an object with `steps`.
         settings: `rounds` and `seed` are used.
-        count: Steps timed in a round.
+        count: Steps timed in a round, at least.
         dropped: Steps before them that are not.
+        seconds: Short steps are timed more often, up to four times, to take so long in a round.
 
     Returns:
         Dict from name to a list of rounds, each a list of seconds.
     """
-    order, measured = list(cases), {name: [] for name in cases}
+    order, measured, counts = list(cases), {name: [] for name in cases}, {}
     for name in order:
         say(f"    warm-up: {name}")
         cases[name].steps(1)
+        step = min(cases[name].steps(2))
+        counts[name] = min(max(count, round(seconds / step)), 4 * count)
     for number in range(settings.rounds):
         random.Random(settings.seed + number).shuffle(order)
         for name in order:
-            measured[name].append(cases[name].steps(count, dropped))
+            measured[name].append(cases[name].steps(counts[name], dropped))
         middle = (f"{name} {1e3 * statistics.median(measured[name][-1]):.0f}" for name in cases)
         say(f"    round {number + 1} of {settings.rounds}, ms: {', '.join(middle)}")
     return measured

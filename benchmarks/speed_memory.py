@@ -114,8 +114,8 @@ def memory(settings):
         for case, found in peaks.items():
             found.append(alone(training, case, names, settings))
             cases.say(f"  round {number + 1}: {case} holds {found[-1]:.0f} MB at most")
-    result = {"pair": pair, "peaks": peaks, "rounds": rounds, "recorded": cases.cache_exists()}
-    return result | (added(settings) if cases.cache_exists() else {})
+    result = {"pair": pair, "peaks": peaks, "rounds": rounds}
+    return result | added(settings)
 
 
 def added(settings):

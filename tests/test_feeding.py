@@ -1,6 +1,10 @@
 """Runs and commands that learn from a teacher's recorded answers."""
 
 import json
+import os
+import socket
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -177,3 +181,54 @@ def test_a_finished_cache_is_taken_as_it_is_when_a_run_goes_on(recorded, tmp_pat
     assert json.dumps(again["cache"]["teacher"]) == json.dumps(results["cache"]["teacher"])
     tests = [one["models"]["student"]["test"]["accuracy"] for one in (again, results)]
     assert tests[0] == pytest.approx(tests[1], abs=1e-6)
+
+
+def test_two_workers_run_one_command(recorded, tmp_path):
+    folder, results = recorded
+    ports = free_ports(2)
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+    words = [
+        f"--{name}={value}" for name, value in SMALL.items() if name not in ("verbose", "export")
+    ]
+    command = [sys.executable, "-m", "kdkeras", "distill", *words, "--noexport", "--views=2"]
+    command += ["--strategy=multiworker", f"--workdir={tmp_path / 'run'}"]
+    started = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, "TF_CONFIG": json.dumps({"cluster": cluster, "task": task})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for task in ({"type": "worker", "index": index} for index in (0, 1))
+    ]
+    try:
+        said = [process.communicate(timeout=300)[0] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    assert [process.returncode for process in started] == [0, 0], said
+    assert "Results:" in said[0]
+    assert "Results:" not in said[1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+    found = json.loads((tmp_path / "run" / "results.json").read_text())
+    for name in ("teacher", "control", "student"):
+        ours, alone = (run["models"][name]["training"]["last"] for run in (found, results))
+        assert ours == pytest.approx(alone, abs=1e-4)
+        weights = [
+            keras.models.load_model(path / f"{name}.keras", compile=False).get_weights()
+            for path in (tmp_path / "run", folder)
+        ]
+        for one, other in zip(*weights, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def free_ports(count):
+    """Ports that nothing listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
