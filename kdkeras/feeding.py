@@ -113,17 +113,32 @@ def fill(recipe, teacher, splits, path, **options):
     Returns:
         As `kdkeras.cache.fill`.
     """
+    return cache.fill(path, teacher, **_pictures(recipe, splits), **options)
+
+
+def answers(recipe, teacher, splits, path, *, layers):
+    """The cache of a run's own teacher: filled, or of all views, few of which are seen, lazily.
+
+    Args:
+        recipe, teacher, splits, path: As in `fill`.
+        layers: Paths of the layers to record as well.
+
+    Returns:
+        `kdkeras.cache.Cache`.
+    """
+    make = cache.lazy if recipe.views == "all" else cache.fill
+    return make(path, teacher, **_pictures(recipe, splits), layers=layers)
+
+
+def _pictures(recipe, splits):
     views = views_of(recipe, splits)
-    return cache.fill(
-        path,
-        teacher,
-        [splits.train, splits.validation],
-        views=views.get("views"),
-        seed=recipe.seed,
-        augment=views["augment"],
-        verbose=int(recipe.verbose),
-        **options,
-    )
+    return {
+        "splits": [splits.train, splits.validation],
+        "views": views.get("views"),
+        "seed": recipe.seed,
+        "augment": views["augment"],
+        "verbose": int(recipe.verbose),
+    }
 
 
 def opened(recipe, splits, teacher=None, terms=()):

@@ -133,6 +133,8 @@ def _trained(recipe, names):
         if name == "student" and recipe.views is not None and answers is None:
             answers = stages.answers(built, recipe, splits)
         trainings[name] = stages.train(name, built, recipe, splits, answers)
+    if answers is not None:
+        answers.close()
     return splits, built, trainings, answers
 
 

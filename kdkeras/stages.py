@@ -127,7 +127,7 @@ def answers(built, recipe, splits):
     path = recipe.directory / feeding.CACHE
     if recipe.verbose:
         print("\nteacher's answers:")
-    return feeding.fill(recipe, built["teacher"], splits, path, layers=layers)
+    return feeding.answers(recipe, built["teacher"], splits, path, layers=layers)
 
 
 def in_turn(recipe, names):
@@ -194,7 +194,8 @@ def train(name, built, recipe, splits, answers=None):
         record = {"loaded": recipe.teacher, "seconds": 0.0}
     else:
         record = _fit(name, built, recipe, splits, answers)
-    _warn_of_chance(name, record, splits)
+    if recipe.strategy != "multiworker" or distribution.is_chief():
+        _warn_of_chance(name, record, splits)
     if together and name == "student":
         # First, for a student's file says that this stage is done.
         _write("teacher", built, recipe, {"trained with": "student", "seconds": 0.0})

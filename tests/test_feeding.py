@@ -89,6 +89,15 @@ def test_all_views_are_the_crops_and_flips(recorded):
     assert feeding.views_of(settings, splits)["augment"].count == 18
 
 
+def test_all_views_are_asked_for_as_they_are_seen(tmp_path):
+    settings = {**SMALL, "views": "all", "control": False}
+    results = kdkeras.run(kdkeras.Recipe(**settings, workdir=str(tmp_path / "run")))
+    assert results["cache"]["augment"] == {"kind": "every_shift", "padding": 1, "flip": False}
+    # Two epochs looked at one or two of the nine views of each training picture.
+    with pytest.raises(ValueError, match="is not complete: 9[0-9].*% of it is not known yet"):
+        kdkeras.cache.load(tmp_path / "run" / "teacher.cache")
+
+
 def run(*words, capsys):
     status = cli.main(list(words))
     said = capsys.readouterr()
