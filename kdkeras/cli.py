@@ -164,7 +164,7 @@ def _define(command):
         _define_one("top", 3, int, "how many classes to name for each picture", values)
     if command == "cache":
         text = "pictures that the teacher sees at a time"
-        _define_one("teacher_batch_size", 256, int, text, values)
+        _define_one("batch_size", 256, int, text, values)
     if command == "export":
         _define_one("overwrite", False, bool, "replace exports that are already there", values)
     return values

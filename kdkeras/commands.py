@@ -153,7 +153,7 @@ def cache(settings, words):
         path,
         layers=settings["layers"].split(",") if settings["layers"] else [],
         shard=_shard(settings["shard"]),
-        batch_size=settings["teacher_batch_size"],
+        batch_size=settings["batch_size"],
         overwrite=wanted.overwrite,
     )
     if filled is not None:

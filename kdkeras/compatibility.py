@@ -96,6 +96,16 @@ def check_teacher_training(student, teacher, train_teacher, teacher_momentum):
         )
 
 
+def check_strategy(model):
+    """Refuses, for a split on the device, a model that a strategy of tf.distribute feeds."""
+    if model._distribute_strategy is not None:
+        raise ValueError(
+            "A split on the device goes without a strategy. Received: kdkeras.data.OnDevice for a "
+            f"model of {type(model.distribute_strategy).__name__}. Use kdkeras.data.batches, or "
+            "cache.batches."
+        )
+
+
 def check_terms(given, temperature):
     """A list of the terms that a Distiller was given, None if none were.
 

@@ -235,6 +235,7 @@ class Distiller(steps.Stepping, assets.TeacherAsAsset, keras.Model):
         if on_device is None:
             x = inputs.checked(x, y, **expected, batch_size=batch_size)
         else:
+            compatibility.check_strategy(self)
             x = inputs.order_of(on_device, **expected)
         with inputs.clear_errors():
             return super().fit(x, y, batch_size, *args, validation_data=validation_data, **kwargs)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import types
 
 import keras
@@ -173,7 +174,9 @@ def _task():
         config = json.loads(given)
         cluster, task = config["cluster"], config["task"]
         kind, index = task["type"], int(task["index"])
-        known = 0 <= index < len(cluster[kind])
+        addresses = [address for of_kind in cluster.values() for address in of_kind]
+        with_ports = all(re.fullmatch(r".+:\d+", address) for address in addresses)
+        known = 0 <= index < len(cluster[kind]) and with_ports
     except (ValueError, KeyError, TypeError):
         known = False
     if not known or not set(cluster) <= {"chief", "worker"}:

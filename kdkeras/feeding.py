@@ -185,8 +185,8 @@ def check_layers(found, terms):
 
 
 def _fits_on_device(split, answers):
-    """Whether a training is on one GPU, and its pictures and answers are small enough for it."""
-    if steps.on_cpu() or tf.distribute.get_strategy().num_replicas_in_sync > 1:
+    """Whether pictures and answers go on the GPU: there is one, without a strategy, and room."""
+    if steps.on_cpu() or tf.distribute.has_strategy():
         return False
     if not isinstance(split, data.Examples):
         return False

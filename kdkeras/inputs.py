@@ -175,13 +175,8 @@ def order_of(source, **expected):
         **expected: As for `checked`.
 
     Raises:
-        ValueError: As `checked`; or several devices share the batches.
+        ValueError: As `checked`.
     """
-    if expected["devices"] > 1:
-        raise ValueError(
-            "A split on the device is for one device. Received: kdkeras.data.OnDevice on "
-            f"{expected['devices']} devices. Use kdkeras.data.batches."
-        )
     count = len(source.split.ids)
     count -= count % source.batch_size if source.drop_remainder else 0
     labels = source.split.labels[:count]

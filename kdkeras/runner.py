@@ -80,6 +80,8 @@ def _run(recipe, names):
     started = time.monotonic()
     training.check_logs(recipe)
     # First of all: TensorFlow takes workers in before anything else has run.
+    if recipe.strategy == "multiworker" and recipe.verbose:
+        print("Waiting for the workers that TF_CONFIG lists.", flush=True)
     strategy = distribution.strategy(recipe.strategy)
     recipe = workdir.of_this_worker(recipe)
     with _precision_policy(recipe.precision_policy):

@@ -675,3 +675,22 @@ def test_labels_of_different_types_go_together(tmp_path):
     known = filled(tmp_path / "t.cache", teacher_net(), [split, wide])
     assert len(known.store.ids) == 16
     assert len(list(known.batches(wide, 4, seed=0))) == 2
+
+
+def test_what_is_no_cache_is_never_replaced(tmp_path):
+    path = tmp_path / "teacher.keras"
+    path.write_text("something dear")
+    for options in ({}, {"shard": (1, 1)}):
+        with pytest.raises(ValueError, match="is not a kdkeras cache, and was left as it is"):
+            filled(path, teacher_net(), small_split(), overwrite=True, **options)
+    assert path.read_text() == "something dear"
+    with pytest.raises(ValueError, match="A cache is a file.*which is a folder"):
+        filled(tmp_path, teacher_net(), small_split())
+
+
+def test_a_closed_cache_says_so(tmp_path):
+    found = filled(tmp_path / "t.cache", teacher_net(), small_split())
+    found.close()
+    found.close()
+    with pytest.raises(ValueError, match="The cache '.*t.cache' is closed. Load it again"):
+        found.batches(small_split(), 8, seed=0)

@@ -87,6 +87,14 @@ def test_labels_are_checked_once(split):
         trained(data.OnDevice(wrong, 8, seed=0), conv_net(4, channels=3))
 
 
+def test_a_strategy_has_no_split_on_the_device(split):
+    with tf.distribute.OneDeviceStrategy("CPU:0").scope():
+        d = kdkeras.Distiller(student=conv_net(4, channels=3), teacher=conv_net(4, channels=3))
+        d.compile("sgd", loss=sparse_loss())
+    with pytest.raises(ValueError, match="A split on the device goes without a strategy"):
+        d.fit(data.OnDevice(split, 8, seed=0))
+
+
 def test_a_gpu_has_its_batches_made_there(monkeypatch, split):
     splits = data.load("digits", max_train=100)
     settings = recipe.Recipe(dataset="digits", batch_size=20)

@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 
 from kdkeras import arguments
-from kdkeras.cache import identity, jobs, reading, store
+from kdkeras.cache import identity, jobs, layout, reading, store
 from kdkeras.data import sources
 
 
@@ -75,6 +75,8 @@ def fill(
         _check_shard(shard, count)
     there = _standing(path, job, overwrite)
     if there is not None:
+        if verbose:
+            print(f"'{path}' is complete already.")
         return there
     if shard is None:
         _fill(path, job, slice(0, count), overwrite, verbose)
@@ -118,10 +120,10 @@ def _standing(path, job, overwrite, rows=None):
                 there.check(split=split)
         else:
             _refuse(path, _differing_part(there.store, job, rows))
-    except ValueError:
+    except ValueError as error:
         if there is not None:
             there.close()
-        if not overwrite:
+        if not overwrite or isinstance(error, layout.Foreign):
             raise
         return None
     return there

@@ -126,8 +126,8 @@ def check_split(split, ids, prints_there, path):
     if len(wrong):
         raise ValueError(
             f"The cache '{path}' was filled with other pictures: {len(wrong)} of the "
-            f"{len(wanted)} compared differ, the first with id {wanted[wrong[0]]}. Fill a cache "
-            "for this dataset."
+            f"{len(wanted)} compared differ, the first with id {wanted[wrong[0]]}. Is it of "
+            "another dataset, or image size? Fill a cache for this one."
         )
 
 
@@ -137,8 +137,8 @@ def _check_known(wanted, ids, path):
     if len(missing):
         raise ValueError(
             f"The cache '{path}' does not hold {len(missing)} of {len(wanted)} examples, the first "
-            f"with id {missing[0]}. Fill it for this split too: fill(path, teacher, [train, "
-            "validation], ...)."
+            f"with id {missing[0]}. Fill it from all training and validation pictures; one filled "
+            "under `max_train` serves the seed alone that chose the same pictures."
         )
 
 

@@ -98,11 +98,16 @@ def read(path):
         OSError: It cannot be read.
     """
     path = pathlib.Path(path)
+    if path.is_dir():
+        raise Foreign(f"A cache is a file. Received: '{path}', which is a folder.")
     size = path.stat().st_size
     with open(path, "rb") as file:
         start = file.read(LEAD)
         if start[: len(MAGIC)] != MAGIC:
-            raise ValueError(f"'{path}' is not a kdkeras cache. Make one with `kdkeras cache`.")
+            raise Foreign(
+                f"'{path}' is not a kdkeras cache, and was left as it is. Give the path of one, or "
+                "of a file that is not there yet."
+            )
         length = int.from_bytes(start[16:24], "little")
         header = file.read(length) if length < size else b""
     if len(start) < LEAD or len(header) != length:
@@ -121,6 +126,10 @@ def read(path):
     if size != expected:
         raise damaged(path, f"it has {size:,} bytes instead of {expected:,}")
     return found
+
+
+class Foreign(ValueError):
+    """What stands there is no cache at all, and nothing is to be done to it."""
 
 
 def damaged(path, what):

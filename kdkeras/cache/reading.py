@@ -82,7 +82,7 @@ class Cache:
         if differing:
             raise ValueError(
                 f"The cache '{self.path}' is of something else: {'; '.join(differing)}. Fill "
-                "another one, under another path, or replace it with `overwrite`."
+                "another one, under another path."
             )
 
     def check(self, *, teacher=None, name=None, split=None):
@@ -101,7 +101,7 @@ class Cache:
             self.check_identity({"teacher": identity.of_teacher(teacher, name)})
         self.check_identity({"version of views": augmentation.VERSION})
         if split is not None:
-            prints = self.store.tables["prints"][self._order]
+            prints = self.store.prints[self._order]
             identity.check_split(split, self._ids, prints, self.path)
 
     def options(self):

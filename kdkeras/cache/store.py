@@ -61,7 +61,15 @@ class Store:
     @property
     def answers(self):
         """The tables of what the teacher said: all but the hashes."""
+        if not self.tables:
+            # Marked as `kdkeras.inputs.clear_errors` finds it.
+            raise ValueError(f"[kdkeras: The cache '{self.path}' is closed. Load it again.]")
         return {name: table for name, table in self.tables.items() if name != "prints"}
+
+    @property
+    def prints(self):
+        """The hashes of the pictures."""
+        return self.answers and self.tables["prints"]
 
     def rows(self, block):
         """The slice of the examples of a block."""
@@ -114,6 +122,8 @@ class Store:
     def close(self):
         """Closes the file; the tables are gone."""
         self.tables, self.sums, self.states = {}, None, None
+        if self._file.closed:
+            return
         _unlock(self._file)  # the mapped tables keep the file open for as long as they are used
         self._file.close()
 

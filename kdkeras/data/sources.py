@@ -64,14 +64,17 @@ def progress(count, verbose, after=2.0, every=30.0):
         after: Seconds from which on there is some.
         every: Seconds between two lines.
     """
-    start = time.monotonic()
+    start, first = time.monotonic(), None
     on_terminal = sys.stderr.isatty()
     bar = keras.utils.Progbar(count, verbose=1, interval=0.5, unit_name="image")
     said = start - every + after
 
     def update(done):
-        nonlocal said
+        nonlocal said, first
         now = time.monotonic()
+        if first is None:
+            first = now, done  # the time to here is mostly TensorFlow's, to get ready
+            return
         if not verbose or now - start < after or not (on_terminal or now - said > every):
             return
         said = now
@@ -79,7 +82,7 @@ def progress(count, verbose, after=2.0, every=30.0):
             with contextlib.redirect_stdout(sys.stderr):
                 bar.update(done)
             return
-        minutes = (now - start) / done * (count - done) / 60.0
+        minutes = (now - first[0]) / (done - first[1]) * (count - done) / 60.0
         print(f"{done:,} of {count:,} images, {minutes:.1f} minutes to go", file=sys.stderr)
 
     return update
