@@ -34,19 +34,8 @@ def fill(path, images, views):
     from kdkeras import cache
 
     split = cases.examples(images)
-    cache.fill(
-        path,
-        cases.small_teacher(),
-        split,
-        views=views,
-        seed=0,
-        augment=None,
-        batch_size=256,
-        verbose=0,
-    )
-    path = pathlib.Path(path)
-    files = [path] if path.is_file() else path.rglob("*")
-    return sum(file.stat().st_size for file in files if file.is_file()) / 1e6
+    cache.fill(path, cases.small_teacher(), split, views=views, verbose=0)
+    return pathlib.Path(path).stat().st_size / 1e6
 
 
 def reading(path, images, views, batch_size, steps):

@@ -24,7 +24,7 @@ from kdkeras import (
 def train(command, settings):
     """`kdkeras distill` and `kdkeras train`."""
     results = (runner.run if command == "distill" else runner.train)(settings)
-    if settings.strategy != "multiworker" or distribution.is_chief():
+    if distribution.leads(settings.strategy):
         print(f"\n{tables.results(results)}\nResults: {settings.directory / 'results.json'}")
     return 0
 

@@ -75,6 +75,15 @@ def is_chief():
     return kind == "chief" or ("chief" not in cluster and index == 0)
 
 
+def leads(name):
+    """Whether this process speaks and writes, under a strategy of that name.
+
+    Args:
+        name: As in `strategy`; only of "multiworker" there are processes that do not.
+    """
+    return name != "multiworker" or is_chief()
+
+
 def worker():
     """The name of this process among its workers, such as "worker-1".
 

@@ -172,14 +172,19 @@ def opened(recipe, splits, teacher=None, terms=()):
     return found
 
 
+def layers_of(terms):
+    """The paths of the teacher's layers that terms compare, sorted."""
+    return sorted({path for term in terms for path in term.teacher_paths})
+
+
 def check_layers(found, terms):
     """Refuses a cache that lacks the layers that terms compare."""
-    wanted = {path for term in terms for path in term.teacher_paths}
-    missing = sorted(wanted - set(found.layers))
+    wanted = layers_of(terms)
+    missing = [path for path in wanted if path not in found.layers]
     if missing:
         raise ValueError(
             f"`method` compares layers that the cache '{found.path}' does not hold: {missing}. "
-            f"Fill it with --layers={','.join(sorted(wanted))}, or take a method of logits: "
+            f"Fill it with --layers={','.join(wanted)}, or take a method of logits: "
             f"{', '.join(LOGIT_METHODS)}."
         )
 

@@ -218,8 +218,8 @@ class Recipe:
                 "Mixup mixes what a batch happens to hold, which cannot be recorded. Leave mixup "
                 f"out, or `cache` and `views`. Received: augment={self.augment!r}"
             )
-        default = type(self).teacher
-        if self.cache is not None and self.teacher not in (default, *_keras_file(self.teacher)):
+        default, is_file = type(self).teacher, self.teacher.endswith(".keras")
+        if self.cache is not None and self.teacher != default and not is_file:
             raise ValueError(
                 "With `cache`, `teacher` is the .keras file that filled it, or left out. Received: "
                 f"teacher={self.teacher!r}"
@@ -255,10 +255,6 @@ def read(path):
     if unknown:
         raise ValueError(f"'{path}' has settings that this version does not know: {unknown}")
     return Recipe(**{name: value for name, value in stored.items() if name in names})
-
-
-def _keras_file(name):
-    return [name] if name.endswith(".keras") else []
 
 
 def _check_type(field, value):

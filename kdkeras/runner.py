@@ -122,7 +122,7 @@ def _trained(recipe, names):
     built = stages.build(recipe, splits, names)
     answers = None
     if recipe.cache is not None and "student" in names:
-        terms = stages.distillation(built, recipe, splits).terms
+        terms = stages.terms(built, recipe, splits)
         answers = feeding.opened(recipe, splits, built.get("teacher"), terms)
     for name in names:
         feeding.batches(name, recipe, splits, answers=answers)

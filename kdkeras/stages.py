@@ -116,14 +116,18 @@ def described(built, recipe, splits):
     return {"method": recipe.method, "alpha": made["alpha"], "terms": terms}
 
 
+def terms(built, recipe, splits):
+    """The terms of a recipe's method, a list of `kdkeras.Term`."""
+    return _method(built, recipe, splits)["terms"]
+
+
 def answers(built, recipe, splits):
     """What the trained teacher says of the views that a recipe asks for, in the work directory.
 
     Returns:
         `kdkeras.cache.Cache`, with the layers that the method's terms compare.
     """
-    terms = distillation(built, recipe, splits).terms
-    layers = sorted({path for term in terms for path in term.teacher_paths})
+    layers = feeding.layers_of(terms(built, recipe, splits))
     path = recipe.directory / feeding.CACHE
     if recipe.verbose:
         print("\nteacher's answers:")
@@ -194,7 +198,7 @@ def train(name, built, recipe, splits, answers=None):
         record = {"loaded": recipe.teacher, "seconds": 0.0}
     else:
         record = _fit(name, built, recipe, splits, answers)
-    if recipe.strategy != "multiworker" or distribution.is_chief():
+    if distribution.leads(recipe.strategy):
         _warn_of_chance(name, record, splits)
     if together and name == "student":
         # First, for a student's file says that this stage is done.

@@ -47,7 +47,9 @@ def steps_per_execution(given=None, *, lengths=(), callbacks=None, run_eagerly=F
 
 
 def _look_at_batches(callbacks):
-    callbacks = keras.tree.flatten(getattr(callbacks, "callbacks", callbacks))
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks = callbacks.callbacks
+    callbacks = keras.tree.flatten(callbacks)
     methods = [getattr(callback, name) for callback in callbacks if callback for name in OF_BATCHES]
     return any(method.__module__.split(".")[0] != "keras" for method in methods)
 

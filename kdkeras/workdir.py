@@ -39,7 +39,7 @@ def of_this_worker(settings):
     Args:
         settings: `kdkeras.Recipe`.
     """
-    if settings.strategy != "multiworker" or distribution.is_chief():
+    if distribution.leads(settings.strategy):
         return settings
     folder = settings.directory
     own = folder.with_name(f"{folder.name}.{distribution.worker()}")
@@ -126,7 +126,7 @@ def finish(folder, results):
         "files": {str(path.relative_to(folder)): files.digest(path) for path in written},
     }
     files.write_json(folder / "results.json", results)
-    if results["recipe"]["strategy"] == "multiworker" and not distribution.is_chief():
+    if not distribution.leads(results["recipe"]["strategy"]):
         shutil.rmtree(folder)
     return results
 

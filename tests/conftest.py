@@ -1,6 +1,7 @@
 """Shared by the tests: quiet TensorFlow, fixed seeds, tiny models."""
 
 import os
+import socket
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -58,3 +59,14 @@ def pictures(count=12, *, size=8, channels=1, classes=3):
     random = np.random.default_rng(5)
     x = random.random((count, size, size, channels)).astype("float32")
     return x, random.integers(0, classes, count)
+
+
+def free_ports(count):
+    """Ports that nothing listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports

@@ -3,13 +3,13 @@
 import json
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import free_ports
 
 from kdkeras import distribution, slicing
 
@@ -161,16 +161,6 @@ relations = [kdkeras.Term(kdkeras.losses.RelationalDistance())]
 compared = built(lambda: kdkeras.Distiller(student=net(4), teacher=net(6), terms=relations))
 found["compared"] = refused(lambda: compared.fit(x, y, batch_size=3, verbose=0))
 """
-
-
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def start(script, name, devices=1, **environment):

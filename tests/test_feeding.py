@@ -2,13 +2,13 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 
 import keras
 import numpy as np
 import pytest
+from conftest import free_ports
 
 import kdkeras
 from kdkeras import cli, data, feeding, recipe, stages
@@ -230,14 +230,3 @@ def test_two_workers_run_one_command(recorded, tmp_path):
         ]
         for one, other in zip(*weights, strict=True):
             np.testing.assert_allclose(one, other, atol=1e-4)
-
-
-def free_ports(count):
-    """Ports that nothing listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports

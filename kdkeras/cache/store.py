@@ -61,15 +61,19 @@ class Store:
     @property
     def answers(self):
         """The tables of what the teacher said: all but the hashes."""
-        if not self.tables:
-            # Marked as `kdkeras.inputs.clear_errors` finds it.
-            raise ValueError(f"[kdkeras: The cache '{self.path}' is closed. Load it again.]")
+        self._check_open()
         return {name: table for name, table in self.tables.items() if name != "prints"}
 
     @property
     def prints(self):
         """The hashes of the pictures."""
-        return self.answers and self.tables["prints"]
+        self._check_open()
+        return self.tables["prints"]
+
+    def _check_open(self):
+        if not self.tables:
+            # Marked as `kdkeras.inputs.clear_errors` finds it.
+            raise ValueError(f"[kdkeras: The cache '{self.path}' is closed. Load it again.]")
 
     def rows(self, block):
         """The slice of the examples of a block."""
