@@ -12,7 +12,6 @@ benchmarks/RESULTS.md.
 
 import concurrent.futures
 import importlib.metadata
-import inspect
 import json
 import multiprocessing
 import os
@@ -36,15 +35,13 @@ flags.DEFINE_string("output", "benchmarks/RESULTS.md", "the file whose table is 
 FLAGS = flags.FLAGS
 
 PEERS = ("keras.distillation, KLDivergence()", "keras.distillation, its default")
-MARKS = ("<!-- methods.py -->", "<!-- end of methods.py -->")
 
 
 def names():
-    """The control, the methods of kdkeras.methods, and the peers."""
-    from kdkeras import methods
+    """The control, the methods for accuracy, and the peers."""
+    from kdkeras import choices
 
-    functions = inspect.getmembers(methods, inspect.isfunction)
-    return ["control", *(name for name, _ in functions if not name.startswith("_")), *PEERS]
+    return ["control", *choices.FOR_ACCURACY, *PEERS]
 
 
 def train_one(name, seed, settings):
@@ -259,18 +256,11 @@ def how(settings):
     )
 
 
-def write(text):
-    """Replaces what stands between the marks in the output file."""
-    path = pathlib.Path(FLAGS.output)
-    old = path.read_text() if path.exists() else "# Results\n\n## Methods\n\n" + "\n".join(MARKS)
-    before, _, rest = old.partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
-    path.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after.rstrip()}\n")
-
-
 def main(argv):
     if argv[1:]:
         raise app.UsageError(f"Flags are written --name=value. Received: {argv[1:]}")
+    import pages
+
     settings = {
         name: FLAGS[name].value
         for name in (
@@ -292,7 +282,7 @@ def main(argv):
         parts.append(verdict(done, ours[0]))
     text = "\n\n".join([*parts, how(settings)])
     print(text)
-    write(text)
+    pages.replace(FLAGS.output, "methods.py", text, "## Methods")
 
 
 if __name__ == "__main__":

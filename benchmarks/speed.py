@@ -39,7 +39,6 @@ flags.DEFINE_string("workdir", "runs/speed", "where the raw measurements are kep
 flags.DEFINE_string("output", "benchmarks/RESULTS.md", "the file whose section is replaced")
 FLAGS = flags.FLAGS
 
-MARKS = ("<!-- speed.py -->", "<!-- end of speed.py -->")
 RECORDED = ("rounds", "timed_steps", "batch_size", "seed")
 
 
@@ -135,18 +134,6 @@ def render(workdir):
     return "\n\n".join([*blocks, how(found, found)])
 
 
-def write(text, path):
-    """Replaces what stands between the marks, in a section of its own, and nothing else."""
-    from kdkeras import files
-
-    old = path.read_text() if path.exists() else "# Results\n"
-    if MARKS[0] not in old:
-        old = f"{old.rstrip()}\n\n## Speed\n\n{MARKS[0]}\n{MARKS[1]}\n"
-    before, _, rest = old.partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
-    files.write_text(path, f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after.rstrip()}\n")
-
-
 def main(argv):
     if argv[1:]:
         raise app.UsageError(f"Flags are written --name=value. Received: {argv[1:]}")
@@ -166,7 +153,9 @@ def main(argv):
     text = render(workdir)
     print(text)
     if not FLAGS.quick:
-        write(text, pathlib.Path(FLAGS.output))
+        import pages
+
+        pages.replace(FLAGS.output, "speed.py", text, "## Speed")
 
 
 if __name__ == "__main__":

@@ -44,12 +44,13 @@ def dtype_policy(student):
     return student.dtype_policy
 
 
-def check_models(student, teacher):
+def check_models(student, teacher, terms):
     """Refuses a student and a teacher that cannot be distilled, and says how to mend it.
 
     Args:
         student: A `keras.Model`.
         teacher: A `keras.Model`, `kdkeras.teachers.Predictions` or None.
+        terms: List of `kdkeras.Term`, which may name outputs of the teacher's.
 
     Raises:
         ValueError: The message says what does not fit.
@@ -64,7 +65,9 @@ def check_models(student, teacher):
         if surgery.is_built_graph(student) and surgery.is_built_graph(teacher):
             _check_inputs(surgery.input_of(student), surgery.input_of(teacher))
     if teacher is not None:
-        _check_heads(heads(student), heads(teacher))
+        named = any(term.teacher_output is not None for term in terms)
+        check = _check_named_outputs if named else _check_heads
+        check(heads(student), heads(teacher), terms)
 
 
 def check_teacher_training(student, teacher, train_teacher, teacher_momentum):
@@ -106,22 +109,23 @@ def check_strategy(model):
         )
 
 
-def check_terms(given, temperature):
+def check_terms(given, temperature, alpha):
     """A list of the terms that a Distiller was given, None if none were.
 
     Raises:
-        ValueError: They are no list of terms, or a temperature comes with them that has no use.
+        ValueError: They are no list of terms, none where alpha leaves them a share, or a
+            temperature comes with them that has no use.
     """
     if given is None:
         return None
-    if isinstance(given, (list, tuple)) and given:
+    if isinstance(given, (list, tuple)) and (given or alpha == 1.0):
         wrong = [term for term in given if not isinstance(term, terms.Term)]
     else:
         wrong = [given]
     if wrong:
         raise ValueError(
-            "`terms` must be a list of `kdkeras.Term`, at least one: [kdkeras.Term(kdkeras.losses."
-            f"SoftTargets())]. Received: {wrong[0]!r}"
+            "`terms` must be a list of `kdkeras.Term`, at least one unless `alpha` is 1: "
+            f"[kdkeras.Term(kdkeras.losses.SoftTargets())]. Received: {wrong[0]!r}"
         )
     if temperature is not None:
         raise ValueError(
@@ -221,7 +225,19 @@ def _check_inputs(of_student, of_teacher):
         )
 
 
-def _check_heads(of_student, of_teacher):
+def _check_named_outputs(of_student, of_teacher, given):
+    for term in given:
+        if term.needs_teacher and term.teacher_output not in of_teacher:
+            raise ValueError(
+                f"Term '{term.loss.name}': `teacher_output` must be one of the teacher's outputs, "
+                f"{_listed(of_teacher)}. Received: teacher_output={term.teacher_output!r}"
+            )
+    for classes in of_teacher.values():
+        _check_heads(of_student, {None: classes}, given)
+
+
+def _check_heads(of_student, of_teacher, given):
+    del given
     if (None in of_student) != (None in of_teacher):
         raise ValueError(
             "`student` and `teacher` must have the same outputs. Received: outputs "

@@ -8,7 +8,7 @@ from kdkeras import (
     arguments,
     assets,
     compatibility,
-    data,
+    fitting,
     inputs,
     losses,
     schedules,
@@ -21,9 +21,11 @@ from kdkeras import (
 )
 from kdkeras import terms as distillation_terms
 
+VIEWS = distillation_terms.VIEWS
+
 
 @keras.saving.register_keras_serializable("kdkeras")
-class Distiller(steps.Stepping, assets.TeacherAsAsset, keras.Model):
+class Distiller(fitting.CheckedData, steps.Stepping, assets.TeacherAsAsset, keras.Model):
     """Trains a student on labels and on a teacher's outputs.
 
     `L = alpha * hard(label, student(x')) + (1 - alpha) * sum_i weight_i * term_i(teacher(x),
@@ -36,8 +38,8 @@ class Distiller(steps.Stepping, assets.TeacherAsAsset, keras.Model):
     files hold the whole Distiller; weights files, backups and exports leave a frozen teacher out.
     `evaluate` reports the student alone, without the teacher: hard loss, penalties and metrics.
 
-    Each model runs once a step, however many terms there are. Images are resized where a model
-    takes another height and width; of inputs in a dict each model takes its own.
+    Each model runs once a step and view, however many terms there are. Images are resized where a
+    model takes another height and width; of inputs in a dict each model takes its own.
 
     Data: `(x, y)`, or `(x, {"label": y, ...})`, with a sample weight as third if wanted; `x` alone
     if `alpha` is 0. If the dict has `"logits"` (or `"probabilities"`), they are the teacher's and
@@ -54,13 +56,19 @@ class Distiller(steps.Stepping, assets.TeacherAsAsset, keras.Model):
         alpha: Weight of the labels' loss, in [0, 1]; or a Keras schedule of the step.
         temperature: Positive number, 4 unless given, or a Keras schedule of the step; of the soft
             targets, where `terms` is None. Losses of other terms have their own.
-        terms: List of `Term`; None means `[Term(SoftTargets(temperature=temperature))]`.
+        terms: List of `Term`; None means `[Term(SoftTargets(temperature=temperature))]`. Empty if
+            `alpha` is 1: labels alone, as in adversarial training.
         perturbation: None, or a callable `(model, x, targets, teacher=None) -> x'` such as
             `kdkeras.perturbations.Gaussian(stddev=0.1)`, made in the training step.
         teacher_view: "clean": the teacher sees `x`. "perturbed": it sees `x'`, as the student does.
+        hard_view: What the hard loss and the metrics are of: the student on `x'`, "perturbed"; or
+            on `x`, "clean".
         train_teacher: Whether the teacher takes a training step of its own before each of the
-            student's, with what it was compiled with; logged as `teacher_...`. If it is itself a
-            Distiller without a teacher, it learns from the student's logits: mutual learning.
+            student's, on the view that it teaches, with what it was compiled with; logged as
+            `teacher_...`. If it is itself a Distiller without a teacher, it learns from the
+            student's logits: mutual learning.
+        balance: None, or what weighs the terms anew at each step by how they fare, such as
+            `kdkeras.losses.RelativeProgress` (MTARD); on top of the terms' own weights.
         teacher_momentum: None; or `m` in [0, 1): after each step the teacher, a copy of the student
             at first, becomes `m * teacher + (1 - m) * student`, an average of past students.
         name: The model's name.
@@ -93,18 +101,20 @@ class Distiller(steps.Stepping, assets.TeacherAsAsset, keras.Model):
         terms=None,
         perturbation=None,
         teacher_view="clean",
+        hard_view="perturbed",
         train_teacher=False,
+        balance=None,
         teacher_momentum=None,
         name="distiller",
     ):
         alpha = schedules.checked(arguments.fraction, "alpha", alpha)
-        terms = compatibility.check_terms(terms, temperature)
+        terms = compatibility.check_terms(terms, temperature, alpha)
         if terms is None:
             temperature = 4.0 if temperature is None else temperature
             soft_targets = losses.SoftTargets(temperature=temperature)
             terms, temperature = [distillation_terms.Term(soft_targets)], soft_targets.temperature
         teacher = teachers.as_teacher(teacher, compatibility.heads(student))
-        compatibility.check_models(student, teacher)
+        compatibility.check_models(student, teacher, terms)
         compatibility.check_teacher_training(student, teacher, train_teacher, teacher_momentum)
         compatibility.check_perturbation(perturbation)
         # The student casts its own inputs; perturbed ones stay float32 until then.
@@ -114,16 +124,22 @@ class Distiller(steps.Stepping, assets.TeacherAsAsset, keras.Model):
         object.__setattr__(self, "teacher", teacher)
         self.alpha, self.temperature = alpha, temperature
         self.terms, self.perturbation = terms, perturbation
-        self.teacher_view = arguments.one_of("teacher_view", teacher_view, ("clean", "perturbed"))
+        self.teacher_view = arguments.one_of("teacher_view", teacher_view, VIEWS)
+        self.hard_view = arguments.one_of("hard_view", hard_view, VIEWS)
         self.train_teacher, self.teacher_momentum = bool(train_teacher), teacher_momentum
         with_layers = teacher.student if isinstance(teacher, Distiller) else teacher
         wired = wiring.wire(self.terms, student, with_layers, dtype=self.dtype_policy)
         object.__setattr__(self, "_wiring", wired)  # whose models share the layers of these two
         self.adapters = [layer for made in wired.adapters for layer in made if layer is not None]
+        self.balance = balance
+        if balance is not None and not balance.built:
+            balance.build((len(self.terms),))
         self.hard_tracker = keras.metrics.Mean(name="hard")
         names = distillation_terms.names(self.terms)
         self.term_trackers = [keras.metrics.Mean(name=name) for name in names]
         self.supports_jit = not isinstance(teacher, teachers.Predictions)
+        self._student_views = wiring.student_views(self.terms, self.hard_view)
+        self._teacher_views = wiring.teacher_views(self.terms, self.teacher_view)
         self._class_weights, self._on_device, self._evaluating = None, None, False
         self._heads = tuple(compatibility.heads(student))
         self.built = student.built
@@ -132,6 +148,8 @@ class Distiller(steps.Stepping, assets.TeacherAsAsset, keras.Model):
 
     def call(self, x, training=False):
         """The student's outputs; in training with terms of layers, `taps.Tapped`."""
+        if isinstance(x, wiring.Views):
+            return wiring.Views(*(self.call(view, training) for view in x))
         x = inputs.fitted(x, self.student)
         if not training or self._wiring.student is None:
             return self.student(x, training=training)
@@ -144,42 +162,53 @@ class Distiller(steps.Stepping, assets.TeacherAsAsset, keras.Model):
         targets = inputs.enriched(y, self._heads)
         clean = targets.pop("clean", x)
         sample_weight = weighting.weighed(self._class_weights, targets["label"], sample_weight)
-        if self.train_teacher:
-            mutual = isinstance(self.teacher, Distiller) and self.teacher.teacher is None
-            teaching.train(self, clean, targets["label"], sample_weight, mutual=mutual)
-        if self.teacher_view == "clean":
-            targets = self.teach(clean, targets)
+        teaching.train(self, "clean", clean, targets["label"], sample_weight)
+        targets = self.teach(clean, targets, "clean")
         if self.perturbation is not None:
             x = inputs.single(inputs.fitted(x, self.student))
-            x = self.perturbation(self.student, x, targets, teacher=self.teacher)
-        if self.teacher_view == "perturbed":
-            targets = self.teach(x, targets)
+            known = teaching.known(targets, self.teacher_view)
+            x = self.perturbation(self.student, x, known, teacher=self.teacher)
+        teaching.train(self, "perturbed", x, targets["label"], sample_weight)
+        targets = self.teach(x, targets, "perturbed")
+        if "clean" in self._student_views and x is not clean:
+            x = wiring.Views(x, clean)
         logs = super().train_step((x, targets, sample_weight))
         if self.teacher_momentum is not None:
             teaching.follow(self.teacher, self.student, self.teacher_momentum)
         return logs
 
-    def teach(self, x, targets):
+    def teach(self, x, targets, view=None):
         """The labels enriched by the teacher: `kdkeras.teaching.enriched` with this one's parts."""
-        return teaching.enriched(self.teacher, self._wiring.teacher, self.terms, x, targets)
+        view = self.teacher_view if view is None else view
+        if view not in self._teacher_views:
+            return targets
+        given = (self.teacher, self._wiring.teacher, self.terms, x)
+        if view == self.teacher_view:
+            return teaching.enriched(*given, targets)
+        return {**targets, "other_view": teaching.enriched(*given, {})}
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         targets = inputs.enriched(y, self._heads)
-        outputs, features = y_pred if isinstance(y_pred, taps.Tapped) else (y_pred, {})
+        seen = wiring.seen(y_pred)
+        outputs = getattr(seen, self.hard_view).outputs
         hard, soft = ops.zeros(()), 0.0
         if self._compile_loss is not None and targets["label"] is not None:
             hard = self._compile_loss(targets["label"], outputs, sample_weight)
         compatibility.check_labels_are_there(targets["label"], self, training)
         penalties = sum(self._aggregate_additional_loss(loss) for loss in self.losses)
-        if not training or "logits" not in targets:
+        untaught = self._teacher_views and not {"logits", "other_view"} & set(targets)
+        if not training or untaught:
             return hard + penalties
         step = self.optimizer.iterations
         self._track(self.hard_tracker, hard, outputs)
-        given = (targets, outputs, features, sample_weight, step)
+        given = (targets, seen, sample_weight, step, self.teacher_view)
         values = wiring.values(self.terms, self._wiring, *given)
-        for term, tracker, value in zip(self.terms, self.term_trackers, values, strict=True):
+        shares = [1.0] * len(values) if self.balance is None else self.balance(values)
+        for term, tracker, value, share in zip(
+            self.terms, self.term_trackers, values, shares, strict=True
+        ):
             self._track(tracker, value, outputs)
-            soft += schedules.at(term.weight, step) * value
+            soft += share * schedules.at(term.weight, step) * value
         alpha = schedules.at(self.alpha, step)
         return alpha * hard + (1.0 - alpha) * soft + penalties
 
@@ -187,7 +216,7 @@ class Distiller(steps.Stepping, assets.TeacherAsAsset, keras.Model):
         label = inputs.enriched(y, self._heads)["label"]
         if label is None:
             return self.get_metrics_result()
-        outputs = y_pred.outputs if isinstance(y_pred, taps.Tapped) else y_pred
+        outputs = getattr(wiring.seen(y_pred), self.hard_view).outputs
         return super().compute_metrics(x, label, outputs, sample_weight)
 
     def _track(self, tracker, value, outputs):
@@ -211,44 +240,6 @@ class Distiller(steps.Stepping, assets.TeacherAsAsset, keras.Model):
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.built:
             self.optimizer.build(self.trainable_variables)
-
-    def fit(self, x=None, y=None, batch_size=None, *args, validation_data=None, **kwargs):
-        """Trains the student: `keras.Model.fit`, with every batch checked before it is used.
-
-        `x` may also be a `kdkeras.data.OnDevice`, whose batches are made in the training step.
-        """
-        class_weights = weighting.class_weight_vector(
-            kwargs.pop("class_weight", None), self.student
-        )
-        on_device = x if isinstance(x, data.OnDevice) else None
-        constants = (class_weights, on_device, self._class_weights, self._on_device)
-        if any(constant is not None for constant in constants):
-            self.train_function = None  # which has them in it
-        self._class_weights, self._on_device = class_weights, on_device
-        if self.train_teacher and not self.teacher.optimizer.built:
-            self.teacher.optimizer.build(self.teacher.trainable_variables)
-        expected = inputs.expectations(self)
-        validation_data = inputs.checked_pair(validation_data, **expected)
-        if isinstance(x, (tf.data.Dataset, data.OnDevice)):
-            kwargs.setdefault("shuffle", False)  # Keras warns of its own default otherwise
-        expected.update(comparing=wiring.comparing(self.terms), labels_needed=self.alpha != 0.0)
-        if on_device is None:
-            x = inputs.checked(x, y, **expected, batch_size=batch_size)
-        else:
-            compatibility.check_strategy(self)
-            x = inputs.order_of(on_device, **expected)
-        with inputs.clear_errors():
-            return super().fit(x, y, batch_size, *args, validation_data=validation_data, **kwargs)
-
-    def evaluate(self, x=None, y=None, *args, **kwargs):
-        """Evaluates the student alone: hard loss and metrics, as `keras.Model.evaluate` does."""
-        self._evaluating = True
-        try:
-            x = inputs.checked(x, y, **inputs.expectations(self))
-            with inputs.clear_errors():
-                return super().evaluate(x, y, *args, **kwargs)
-        finally:
-            self._evaluating = False
 
     @property
     def metrics(self):
@@ -281,12 +272,14 @@ class Distiller(steps.Stepping, assets.TeacherAsAsset, keras.Model):
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
-        plain = ("alpha", "temperature", "perturbation", "teacher_view", "train_teacher")
+        plain = ("alpha", "temperature", "perturbation", "teacher_view", "hard_view")
         return {
             "student": serialize(self.student),
             "teacher": serialize(self.teacher) if isinstance(self.teacher, keras.Model) else None,
             **{name: serialize(getattr(self, name)) for name in plain},
             "terms": None if self.temperature else [serialize(term) for term in self.terms],
+            "train_teacher": self.train_teacher,
+            "balance": serialize(self.balance),
             "teacher_momentum": self.teacher_momentum,
             "name": self.name,
         }

@@ -2,13 +2,11 @@
 
 import tensorflow as tf
 
-from kdkeras import augment, cache, data, perturbations, steps
+from kdkeras import augment, cache, choices, data, perturbations, steps
 
 CACHE = "teacher.cache"
 # Bytes of pictures and answers that go on a GPU; where there are more, the host makes the batches.
 ON_DEVICE = 2**31
-# Of the methods, those that need nothing of a teacher but its logits.
-LOGIT_METHODS = ("hinton", "dkd", "dist", "standardized")
 
 
 def batches(name, recipe, splits, *, answers=None, first_epoch=0):
@@ -75,8 +73,8 @@ def views_of(recipe, splits):
 
 
 def noise(recipe):
-    """The perturbation that a recipe asks for, or None."""
-    if recipe.perturbation == "none":
+    """The noise that a recipe asks for, or None."""
+    if recipe.perturbation == "none" and recipe.method != "gaussian":
         return None
     return perturbations.Gaussian(stddev=recipe.noise_stddev, seed=recipe.seed)
 
@@ -185,7 +183,7 @@ def check_layers(found, terms):
         raise ValueError(
             f"`method` compares layers that the cache '{found.path}' does not hold: {missing}. "
             f"Fill it with --layers={','.join(wanted)}, or take a method of logits: "
-            f"{', '.join(LOGIT_METHODS)}."
+            f"{', '.join(choices.OF_LOGITS)}."
         )
 
 

@@ -9,11 +9,9 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from kdkeras import adapters, compatibility
+from kdkeras import adapters, compatibility, problems
 from kdkeras.models import ends, surgery
 
-# Generous: noise may leave [0, 1], but nothing scaled to [0, 1] comes near the hundreds.
-LARGEST_UNIT_PIXEL = 10.0
 CHUNK = 4096
 MARK = "kdkeras:"
 
@@ -96,7 +94,16 @@ def _kind(loss):
 
 
 def checked(
-    x, y=None, *, labels, unit_pixels, devices, comparing=(), batch_size=None, labels_needed=True
+    x,
+    y=None,
+    *,
+    labels,
+    unit_pixels,
+    devices,
+    comparing=(),
+    bounds=None,
+    batch_size=None,
+    labels_needed=True,
 ):
     """`x`, once it and its labels are found fit to use.
 
@@ -107,6 +114,7 @@ def checked(
         x, y: As given to `fit`.
         labels, unit_pixels, devices: From `expectations`.
         comparing: Names of terms that compare the examples of a batch, and need two.
+        bounds: None, or the range that an attack keeps pixels in.
         batch_size: For arrays; Keras's 32 unless given.
         labels_needed: Whether examples without labels are refused.
 
@@ -121,16 +129,16 @@ def checked(
     )
     if isinstance(x, tf.data.Dataset):
         _, y, _ = keras.utils.unpack_x_y_sample_weight(x.element_spec)
-        _check_forms(y, labels, labels_needed)
+        problems.check_forms(enriched(y, labels), labels, labels_needed)
 
         def check(*batch):
             x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
-            problems = _problems(x, y, labels, unit_pixels)
+            wrongs = problems.found(x, enriched(y, labels), labels, unit_pixels, bounds)
             if comparing:
-                problems.append((tf.shape(keras.tree.flatten(x)[0])[0] < 2 * devices, few, []))
+                wrongs.append((tf.shape(keras.tree.flatten(x)[0])[0] < 2 * devices, few, []))
             asserts = [
                 tf.debugging.Assert(tf.logical_not(wrong), [f"{MARK} {message}", *values])
-                for wrong, message, values in problems
+                for wrong, message, values in wrongs
             ]
             with tf.control_dependencies(asserts):
                 batch = keras.tree.map_structure(
@@ -142,7 +150,7 @@ def checked(
     arrays = keras.tree.flatten(x)
     if not arrays or not all(isinstance(part, np.ndarray) for part in arrays):
         return x
-    _check_forms(y, labels, labels_needed)
+    problems.check_forms(enriched(y, labels), labels, labels_needed)
     count = len(arrays[0])
     smallest = min(batch_size or 32, count % (batch_size or 32) or count)
     if comparing and smallest < 2 * devices:
@@ -153,7 +161,7 @@ def checked(
     for start in range(0, count, CHUNK):
         cut = functools.partial(_cut, start, start + CHUNK)
         cut = [keras.tree.map_structure(cut, given) for given in (x, targets)]
-        for wrong, message, values in _problems(*cut, labels, unit_pixels):
+        for wrong, message, values in problems.found(*cut, labels, unit_pixels, bounds):
             if wrong:
                 raise ValueError(" ".join([message, *(str(value.numpy()) for value in values)]))
     return x
@@ -189,94 +197,6 @@ def order_of(source, **expected):
 
 def _cut(start, end, array):
     return None if array is None else array[start:end]
-
-
-def _problems(x, y, labels, unit_pixels):
-    """What may be wrong with a batch, as a list of (whether it is, message, values received)."""
-    targets = enriched(y, labels)
-    problems = []
-    for part in keras.tree.flatten(x):
-        part = tf.convert_to_tensor(part)
-        if part.dtype.is_floating:
-            not_finite = tf.reduce_any(~tf.math.is_finite(part))
-            problems.append((not_finite, "`x` must be finite. Received: NaN or infinity.", []))
-    clean = targets.get("clean", x)
-    if unit_pixels and not isinstance(clean, (dict, list, tuple)):
-        largest = tf.reduce_max(clean)
-        message = (
-            "Pixels must lie in [0, 1]; the models normalise inside. If yours are in 0..255, "
-            "divide by 255. Received: a largest pixel of"
-        )
-        problems.append((tf.cast(largest, "float32") > LARGEST_UNIT_PIXEL, message, [largest]))
-    for part in keras.tree.flatten(targets.get("probabilities", [])):
-        low, high = tf.reduce_min(part), tf.reduce_max(part)
-        message = (
-            "The teacher's 'probabilities' must lie in [0, 1]; its logits go under 'logits'. "
-            "Received: smallest and largest"
-        )
-        problems.append(((low < 0.0) | (high > 1.0 + 1e-3), message, [low, high]))
-    for name, (kind, classes) in labels.items():
-        label = _label(targets["label"], name)
-        if kind == "integer" and classes is not None and label is not None:
-            label = tf.convert_to_tensor(label)
-            low, high = tf.reduce_min(label), tf.reduce_max(label)
-            wrong = (low < 0) | (high > tf.cast(classes - 1, label.dtype))
-            of = "" if name is None else f" of '{name}'"
-            message = (
-                f"Labels{of} must be in 0..{classes - 1}. Received: smallest and largest label"
-            )
-            problems.append((wrong, message, [low, high]))
-    return problems
-
-
-def _label(label, name):
-    return label.get(name) if isinstance(label, dict) else label
-
-
-def _check_forms(y, labels, needed):
-    targets = enriched(y, labels)
-    label = targets["label"]
-    for name, (kind, classes) in labels.items():
-        for key in ("logits", "probabilities"):
-            recorded = _label(targets.get(key), name)
-            if (
-                recorded is not None
-                and classes is not None
-                and recorded.shape[-1] not in (None, classes)
-            ):
-                raise ValueError(
-                    f"The teacher's '{key}' must be of {classes} classes, as the student's. "
-                    f"Received: shape {tuple(recorded.shape)}"
-                )
-        of_output = _label(label, name)
-        if of_output is None and kind is not None and needed:
-            of = "`y` must" if name is None else f"The labels of '{name}' must"
-            raise ValueError(
-                f"{of} be given: the hard loss needs labels, unless `alpha` is 0. Received: None"
-            )
-        if of_output is not None:
-            _check_form(of_output, kind, classes)
-
-
-def _check_form(labels, kind, classes):
-    if kind is None:
-        return
-    shape = tf.TensorShape(np.shape(labels) if isinstance(labels, list) else labels.shape)
-    if shape.rank is None:
-        return
-    if kind == "integer" and shape.rank > 1 and shape[-1] not in (None, 1):
-        raise ValueError(
-            "Labels must be integers of shape (batch,) for a sparse hard loss. Received: shape "
-            f"{tuple(shape)}, which looks one-hot. Use "
-            "keras.losses.CategoricalCrossentropy(from_logits=True), or numpy.argmax(labels, -1)."
-        )
-    if kind == "one-hot" and (shape.rank < 2 or shape[-1] not in (None, classes)):
-        raise ValueError(
-            f"Labels must be one-hot, of shape (batch, {classes}), for this hard loss. Received: "
-            f"shape {tuple(shape)}. Use "
-            "keras.losses.SparseCategoricalCrossentropy(from_logits=True), or "
-            "keras.utils.to_categorical(labels)."
-        )
 
 
 @contextlib.contextmanager

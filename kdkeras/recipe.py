@@ -4,18 +4,8 @@ import dataclasses
 import pathlib
 import re
 
-from kdkeras import arguments, files
+from kdkeras import arguments, choices, files
 
-OPTIMIZERS = ("sgd", "adam", "adamw")
-SCHEDULES = ("cosine", "constant")
-PERTURBATIONS = ("none", "gaussian")
-PLACES = ("step", "pipeline")
-METHODS = (
-    *("hinton", "dkd", "dist", "standardized", "fitnet", "attention", "rkd", "similarity", "pkt"),
-    *("review", "crd", "mutual", "born_again"),
-)
-STRATEGIES = ("none", "mirrored", "multiworker")
-PRECISION_POLICIES = ("float32", "mixed_float16", "mixed_bfloat16")
 # These say how a run is carried out, not what it computes: a resumed run may change them.
 NOT_OF_THE_RESULT = (
     "workdir",
@@ -93,7 +83,11 @@ class Recipe:
     )
 
     # Distillation
-    method: str = _setting("hinton", f"how to distil: {', '.join(METHODS)} (docs/methods.md)")
+    method: str = _setting(
+        "hinton",
+        f"how to distil, for accuracy (docs/methods.md): {', '.join(choices.FOR_ACCURACY)}; for "
+        f"robustness (docs/robustness.md): {', '.join(choices.FOR_ROBUSTNESS)}",
+    )
     alpha: float | None = _setting(
         None,
         "weight of the labels' loss, in [0, 1]; the method's terms have 1 - alpha; the method's "
@@ -107,6 +101,25 @@ class Recipe:
     )
     noise_stddev: float = _setting(
         0.1, "standard deviation of the gaussian perturbation, in pixels of [0, 1]"
+    )
+    epsilon: float = _setting(
+        8 / 255,
+        "largest change that the attack of robust methods makes, in pixels of [0, 1]: 0.03, or "
+        "8/255",
+        teacher=True,
+    )
+    attack_steps: int = _setting(10, "steps of that attack (PGD)", teacher=True)
+    attack_norm: str = _setting(
+        "linf", "linf (epsilon for each pixel) or l2 (for the whole image)", teacher=True
+    )
+    teacher_method: str = _setting(
+        "auto",
+        "how a teacher that is trained here learns: labels, adversarial_training or trades; auto "
+        "is adversarial_training for methods that need a robust teacher, and labels for others",
+        teacher=True,
+    )
+    clean_teacher: str | None = _setting(
+        None, "of mtard: the .keras file of the second teacher, which sees clean images"
     )
     perturb_in: str = _setting(
         "step", "step or pipeline: where the perturbation is made (on the device, or in tf.data)"
@@ -178,51 +191,32 @@ class Recipe:
             _check_type(field, getattr(self, field.name))
         if self.alpha is not None:
             arguments.fraction("alpha", self.alpha)
-        for name in ("noise_stddev", "learning_rate"):
+        for name in ("noise_stddev", "learning_rate", "epsilon"):
             arguments.positive(name, getattr(self, name))
         for name in ("weight_decay", "warmup_epochs"):
             arguments.nonnegative(name, getattr(self, name))
-        for name in ("epochs", "teacher_epochs", "batch_size", "image_size", "max_train"):
+        counts = ("epochs", "teacher_epochs", "batch_size", "image_size", "max_train")
+        for name in (*counts, "attack_steps"):
             if getattr(self, name) is not None:
                 arguments.number(name, getattr(self, name), low=1, expected="at least 1")
         for name in ("temperature", "teacher_width", "student_width"):
             if getattr(self, name) is not None:
                 arguments.positive(name, getattr(self, name))
         arguments.number("seed", self.seed, low=0, high=2**31 - 1, expected="in 0..2**31 - 1")
-        arguments.one_of("method", self.method, METHODS)
-        arguments.one_of("optimizer", self.optimizer, OPTIMIZERS)
-        arguments.one_of("schedule", self.schedule, SCHEDULES)
-        arguments.one_of("perturbation", self.perturbation, PERTURBATIONS)
-        arguments.one_of("perturb_in", self.perturb_in, PLACES)
-        arguments.one_of("strategy", self.strategy, STRATEGIES)
-        arguments.one_of("precision_policy", self.precision_policy, PRECISION_POLICIES)
-        self._check_cache()
+        arguments.one_of("method", self.method, choices.METHODS)
+        arguments.one_of("optimizer", self.optimizer, choices.OPTIMIZERS)
+        arguments.one_of("schedule", self.schedule, choices.SCHEDULES)
+        arguments.one_of("perturbation", self.perturbation, choices.PERTURBATIONS)
+        arguments.one_of("perturb_in", self.perturb_in, choices.PLACES)
+        arguments.one_of("strategy", self.strategy, choices.STRATEGIES)
+        arguments.one_of("precision_policy", self.precision_policy, choices.PRECISION_POLICIES)
+        arguments.one_of("attack_norm", self.attack_norm, choices.NORMS)
+        arguments.one_of("teacher_method", self.teacher_method, choices.TEACHER_METHODS)
+        choices.check_robust(self)
+        choices.check_cache(self)
         if self.overwrite and self.resume:
             raise ValueError(
                 "Give `overwrite` or `resume`, not both: one starts anew, one goes on."
-            )
-
-    def _check_cache(self):
-        if self.views not in (None, "all") and not (self.views.isdigit() and int(self.views)):
-            raise ValueError(
-                f"`views` must be a positive number, or all. Received: views={self.views!r}"
-            )
-        recorded = self.cache is not None or self.views is not None
-        if recorded and self.method == "mutual":
-            raise ValueError(
-                "Method 'mutual' trains its teacher, whose answers change: they cannot be "
-                "recorded. Leave `cache` and `views` out."
-            )
-        if recorded and "mixup" in self.augment.split(","):
-            raise ValueError(
-                "Mixup mixes what a batch happens to hold, which cannot be recorded. Leave mixup "
-                f"out, or `cache` and `views`. Received: augment={self.augment!r}"
-            )
-        default, is_file = type(self).teacher, self.teacher.endswith(".keras")
-        if self.cache is not None and self.teacher != default and not is_file:
-            raise ValueError(
-                "With `cache`, `teacher` is the .keras file that filled it, or left out. Received: "
-                f"teacher={self.teacher!r}"
             )
 
     @property

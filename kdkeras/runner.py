@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from kdkeras import (
     arguments,
+    choices,
     data,
     distribution,
     evaluation,
@@ -21,6 +22,7 @@ from kdkeras import (
     runtimes,
     stages,
     training,
+    vigilance,
     workdir,
 )
 
@@ -52,7 +54,8 @@ def run(recipe):
     """
     # With a cache alone, the teacher is known by its answers.
     known_by_answers = recipe.cache is not None and not recipe.teacher.endswith(".keras")
-    names = [*([] if known_by_answers else ["teacher"]), *(["control"] if recipe.control else [])]
+    taught = not known_by_answers and recipe.method not in choices.WITHOUT_TEACHER
+    names = [*(["teacher"] if taught else []), *(["control"] if recipe.control else [])]
     return _run(recipe, [*names, "student"])
 
 
@@ -99,7 +102,7 @@ def _run(recipe, names):
             files.write_text(folder / "export" / "labels.txt", (folder / "labels.txt").read_text())
         results = {
             "format": workdir.FORMAT,
-            "models": _tested(built, trainings, logits, labels),
+            "models": _tested(built, trainings, logits, images, labels, recipe),
             "exports": exports,
             "seconds": {name: trainings[name]["seconds"] for name in names},
             "environment": workdir.environment(),
@@ -132,6 +135,8 @@ def _trained(recipe, names):
     files.write_text(folder / "labels.txt", "".join(f"{n}\n" for n in splits.class_names))
     trainings = {}
     for name in stages.in_turn(recipe, names):
+        if name == "student" and distribution.leads(recipe.strategy):
+            vigilance.warn_of_teacher(built, recipe, splits)
         if name == "student" and recipe.views is not None and answers is None:
             answers = stages.answers(built, recipe, splits)
         trainings[name] = stages.train(name, built, recipe, splits, answers)
@@ -175,9 +180,9 @@ def load_data(recipe):
     )
 
 
-def _tested(built, trainings, logits, labels):
-    """Size, training and test metrics of each model."""
-    return {
+def _tested(built, trainings, logits, images, labels, recipe):
+    """Size, training and test metrics of each model; under attack too, for a robust method."""
+    found = {
         name: {
             "name": model.name,
             "parameters": model.count_params(),
@@ -189,6 +194,11 @@ def _tested(built, trainings, logits, labels):
         }
         for name, model in built.items()
     }
+    if recipe.method in choices.ADVERSARIAL:
+        for name, model in built.items():
+            attacked = vigilance.under_attack(model, images, labels, recipe, examples=1000)
+            found[name]["test"]["robust_accuracy"] = attacked["robust"]
+    return found
 
 
 def export_student(

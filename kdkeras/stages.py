@@ -6,6 +6,7 @@ import keras
 
 from kdkeras import (
     arguments,
+    choices,
     distiller,
     distribution,
     feeding,
@@ -15,6 +16,7 @@ from kdkeras import (
     runtimes,
     steps,
     training,
+    vigilance,
 )
 
 # Small enough to be worth distilling on small images.
@@ -71,10 +73,11 @@ def distillation(built, recipe, splits):
     Raises:
         ValueError: The method does not fit the models, or has no temperature and one is given.
     """
-    return distiller.Distiller(
-        **_method(built, recipe, splits),
-        perturbation=feeding.noise(recipe) if recipe.perturb_in == "step" else None,
-    )
+    made = _method(built, recipe, splits)
+    noise = feeding.noise(recipe)
+    if noise is not None:
+        made["perturbation"] = noise if recipe.perturb_in == "step" else None
+    return distiller.Distiller(**made)
 
 
 def _method(built, recipe, splits):
@@ -89,16 +92,40 @@ def _method(built, recipe, splits):
             f"Received: {unknown[0]}={given[unknown[0]]}. Leave it out, or take another method."
         )
     teacher = built.get("teacher")
-    if teacher is None and recipe.method not in feeding.LOGIT_METHODS:
+    if recipe.method in choices.ADVERSARIAL:
+        given |= attack(recipe)
+    if recipe.method == "mtard":
+        given["clean_teacher"] = load(recipe.clean_teacher, "clean_teacher", splits)
+    needed = recipe.method not in (*choices.OF_LOGITS, *choices.WITHOUT_TEACHER)
+    if teacher is None and needed:
         raise ValueError(
             f"Method {recipe.method!r} needs the teacher's model beside its cache: give `teacher`, "
-            f"a .keras file, or take one of {', '.join(feeding.LOGIT_METHODS)}."
+            f"a .keras file, or take one of {', '.join(choices.OF_LOGITS)}."
         )
-    if recipe.method == "mutual":
+    if recipe.method in choices.TRAIN_TOGETHER:
         # The same layers, compiled; the file of the teacher is to hold no optimizer.
         teacher = keras.Model(teacher.inputs, teacher.outputs[0], name=teacher.name)
         _compile("teacher", teacher, recipe, splits)
     return method(student=built["student"], teacher=teacher, **given)
+
+
+def attack(recipe):
+    """The attack of a recipe's robust method, as arguments of `kdkeras.methods`."""
+    steps, norm = recipe.attack_steps, recipe.attack_norm
+    return {"epsilon": recipe.epsilon, "steps": steps, "norm": norm, "seed": recipe.seed}
+
+
+def learns_by(name, recipe):
+    """How a stage learns: the recipe's method, or "labels", "adversarial_training" or "trades"."""
+    if name == "student":
+        return recipe.method
+    if name == "control":
+        robust = recipe.method in choices.ADVERSARIAL and recipe.method != "adversarial_training"
+        return "adversarial_training" if robust else "labels"
+    if recipe.teacher_method != "auto":
+        return recipe.teacher_method
+    of_robust = recipe.method in choices.OF_A_ROBUST_TEACHER
+    return "adversarial_training" if of_robust else "labels"
 
 
 def described(built, recipe, splits):
@@ -136,8 +163,7 @@ def answers(built, recipe, splits):
 
 def in_turn(recipe, names):
     """The names of a run's stages in the order of their training."""
-    # With mutual learning the teacher is trained together with the student.
-    if recipe.method == "mutual" and "student" in names:
+    if recipe.method in choices.TRAIN_TOGETHER and {"teacher", "student"} <= set(names):
         return [*(name for name in names if name != "teacher"), "teacher"]
     return names
 
@@ -156,12 +182,12 @@ def load(path, role, splits):
     try:
         model = keras.models.load_model(path, compile=False)
     except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"`teacher` cannot be loaded from '{path}': {error}") from error
+        raise ValueError(f"`{role}` cannot be loaded from '{path}': {error}") from error
     model = runtimes.graph(model, path)
     shape, classes = tuple(model.input_shape[1:]), model.output_shape[-1]
     if shape != splits.input_shape or classes != splits.num_classes:
         raise ValueError(
-            f"`teacher` must take images of shape {splits.input_shape} and give "
+            f"`{role}` must take images of shape {splits.input_shape} and give "
             f"{splits.num_classes} classes, as the dataset {splits.name!r} has them. Received: "
             f"'{path}' with input shape {shape} and {classes} classes. A teacher of other classes "
             "can be made ready with kdkeras.transfer."
@@ -187,7 +213,7 @@ def train(name, built, recipe, splits, answers=None):
     """
     path = recipe.directory / f"{name}.keras"
     record_path = recipe.directory / "logs" / f"{name}.json"
-    together = recipe.method == "mutual" and "student" in built
+    together = recipe.method in choices.TRAIN_TOGETHER and "student" in built
     if (recipe.resume or together and name == "teacher") and path.exists() and record_path.exists():
         built[name].set_weights(keras.models.load_model(path, compile=False).get_weights())
         return files.read_json(record_path)
@@ -199,7 +225,7 @@ def train(name, built, recipe, splits, answers=None):
     else:
         record = _fit(name, built, recipe, splits, answers)
     if distribution.leads(recipe.strategy):
-        _warn_of_chance(name, record, splits)
+        vigilance.warn_of_chance(name, record, splits)
     if together and name == "student":
         # First, for a student's file says that this stage is done.
         _write("teacher", built, recipe, {"trained with": "student", "seconds": 0.0})
@@ -215,16 +241,6 @@ def _write(name, built, recipe, record):
     files.write_json(logs / f"{name}.json", record)
 
 
-def _warn_of_chance(name, record, splits):
-    chance = 1.0 / splits.num_classes
-    spread = (chance * (1.0 - chance) / len(splits.validation)) ** 0.5
-    if "best" in record and record["best"]["val_accuracy"] <= chance + 2.0 * spread:
-        print(
-            f"Warning: the {name} is at chance level ({record['best']['val_accuracy']:.1%} of the "
-            "validation images). Train for more epochs, or with another learning rate."
-        )
-
-
 def _fit(name, built, recipe, splits, answers):
     keras.utils.set_random_seed(recipe.seed)
     epochs = _epochs(name, recipe)
@@ -232,9 +248,18 @@ def _fit(name, built, recipe, splits, answers):
     if feeding.mixes(recipe):
         one_hot = keras.layers.CategoryEncoding(splits.num_classes, output_mode="one_hot")
         validation = validation.map(lambda x, y: (x, one_hot(y)))
-    model = distillation(built, recipe, splits) if name == "student" else built[name]
-    if name != "student":
+    how = learns_by(name, recipe)
+    if name == "student":
+        model = distillation(built, recipe, splits)
+    elif how == "labels":
+        model = built[name]
         distribution.ready(model)
+    else:
+        method = getattr(methods, how)
+        model = distiller.Distiller(**method(student=built[name], **attack(recipe)))
+    watched = None
+    if how in choices.ADVERSARIAL:
+        watched = vigilance.RobustAccuracy(built[name], splits.validation, recipe)
     _compile(name, model, recipe, splits)
     return training.fit(
         model,
@@ -245,11 +270,12 @@ def _fit(name, built, recipe, splits, answers):
         recipe=recipe,
         stage=name,
         epochs=epochs,
+        watched=watched,
     )
 
 
 def _epochs(name, recipe):
-    alone = name == "teacher" and recipe.method != "mutual"
+    alone = name == "teacher" and recipe.method not in choices.TRAIN_TOGETHER
     return recipe.teacher_epochs if alone and recipe.teacher_epochs else recipe.epochs
 
 
@@ -260,7 +286,7 @@ def _compile(name, model, recipe, splits):
     else:
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     options = {}
-    if name != "student":  # a Distiller chooses for itself
+    if not isinstance(model, distiller.Distiller):  # which chooses for itself
         devices = model.distribute_strategy.num_replicas_in_sync
         options["steps_per_execution"] = steps.steps_per_execution(devices=devices)
     model.compile(

@@ -1,12 +1,22 @@
 """Results as plain text that fits a terminal."""
 
+import textwrap
+
+import numpy as np
+
+from kdkeras import certification, robustness
+
 COLUMNS = (
     ("accuracy", "accuracy", "{:.2%}"),
     ("precision", "precision", "{:.2%}"),
     ("recall", "recall", "{:.2%}"),
     ("agreement", "agreement", "{:.2%}"),
     ("kl", "KL to teacher", "{:.4f}"),
+    ("robust_accuracy", "robust", "{:.2%}"),
+    ("corrupted", "corrupted", "{:.2%}"),
 )
+# Columns that are there only where some model has them.
+OPTIONAL = ("robust_accuracy", "corrupted")
 
 
 def aligned(rows):
@@ -29,9 +39,11 @@ def scores(tests):
     Returns:
         A string of lines.
     """
-    rows = [["", *(title for _, title, _ in COLUMNS)]]
+    there = {key for test in tests.values() for key in test}
+    columns = [column for column in COLUMNS if column[0] in there or column[0] not in OPTIONAL]
+    rows = [["", *(title for _, title, _ in columns)]]
     for name, test in tests.items():
-        cells = [form.format(test[key]) if key in test else "-" for key, _, form in COLUMNS]
+        cells = [form.format(test[key]) if key in test else "-" for key, _, form in columns]
         rows.append([name, *cells])
     return aligned(rows)
 
@@ -79,3 +91,83 @@ def exports(made):
         f"{one['largest_difference']:.0e}"
         for one in made.values()
     )
+
+
+def attacks(report):
+    """A report of attacks: threat model, rows, gates and verdict.
+
+    Args:
+        report: What `kdkeras.robustness.evaluate` gives.
+
+    Returns:
+        A string of lines of at most 80 characters, but for names of files.
+    """
+    told = report["threat_model"]
+    radius = f"{told['epsilon']:.4g}" + (f" = {told['epsilon_in_255']}" * (told["norm"] == "linf"))
+    rows = [["", "accuracy", "95 % interval", "seconds"]]
+    for row in (report["clean"], *report["attacks"].values(), report["worst_case"]):
+        seconds = f"{row['seconds']:.1f}" if "seconds" in row else ""
+        rows.append([row["title"], f"{row['accuracy']:.2%}", _interval(row["interval"]), seconds])
+    lines = [
+        f"{told['norm']}, epsilon {radius}, {told['access']}, {told['examples']:,} images, seed "
+        f"{told['seed']}\n",
+        aligned(rows) + "\n",
+    ]
+    lines += [_wrapped(f"Left out: {title}: {why}") for title, why in report["left_out"].items()]
+    signs = {True: "passed", False: "FAILED", None: "-"}
+    gates = report["gates"]
+    if report["reliable"] is None:  # for one reason, all of them
+        gates = [{**gates[0], "name": "all gates"}]
+    for gate in gates:
+        lines.append(_wrapped(f"{signs[gate['passed']]:<6}  {gate['name']}: {gate['reason']}"))
+    return "\n".join(lines) + "\n"
+
+
+def certificates(found, labels):
+    """Certified accuracy at multiples of sigma, with Wilson intervals, and abstentions.
+
+    Args:
+        found: `kdkeras.certification.Certificates`.
+        labels: Integer array, one an image.
+
+    Returns:
+        A string of lines of at most 80 characters.
+    """
+    most = certification.radius(found.n, found.n, sigma=found.sigma, alpha=found.alpha)
+    radii = np.arange(0.0, most, found.sigma)
+    rows = [["radius (L2)", "certified accuracy", "95 % interval"]]
+    for radius, accuracy in zip(radii, found.certified_accuracy(labels, radii), strict=True):
+        interval = robustness.wilson(round(accuracy * len(labels)), len(labels))
+        rows.append([f"{radius:.3f}", f"{accuracy:.2%}", _interval(interval)])
+    copies = f"{found.n:,} noisy copies, sigma {found.sigma:g}, seed {found.seed}"
+    said = (
+        f"{len(labels):,} images, {copies}. Abstained: {np.sum(found.abstained)}. Each radius is "
+        f"too large with probability {found.alpha:g} at most; so many copies certify {most:.3f} "
+        "at most."
+    )
+    return f"{aligned(rows)}\n\n{textwrap.fill(said, 79)}"
+
+
+def corruptions(accuracies):
+    """Accuracy by corruption, a row each, and severity.
+
+    Args:
+        accuracies: Dict from names to lists of accuracies, one a severity.
+
+    Returns:
+        A string of lines.
+    """
+    severities = range(1, 1 + max(map(len, accuracies.values())))
+    rows = [["severity", *map(str, severities), "mean"]]
+    for name, found in accuracies.items():
+        mean = sum(found) / len(found)
+        rows.append([name, *(f"{accuracy:.2%}" for accuracy in (*found, mean))])
+    return aligned(rows)
+
+
+def _interval(pair):
+    return f"{100 * pair[0]:.1f} - {100 * pair[1]:.1f}"
+
+
+def _wrapped(text):
+    return textwrap.fill(text, 79, subsequent_indent=" " * 8, break_on_hyphens=False)

@@ -50,13 +50,27 @@ def enriched(teacher, tapped, terms, x, targets):
     }
 
 
-def train(distiller, x, label, sample_weight, *, mutual):
-    """A training step of the teacher's own; if mutual, on what the student says as well."""
+def known(targets, teacher_view):
+    """The labels, and what the teacher says of the clean view if it was asked: for an attack."""
+    if teacher_view == "clean":
+        return targets
+    kept = {key: targets[key] for key in targets if key not in ("logits", "features")}
+    return kept | kept.pop("other_view", {})
+
+
+def train(distiller, view, x, label, sample_weight):
+    """A training step of the teacher's own, if it takes one and teaches from this view.
+
+    With mutual learning it learns from what the student says as well.
+    """
+    teacher = distiller.teacher
+    if not distiller.train_teacher or distiller.teacher_view != view:
+        return
     student, target = distiller.student, label
-    if mutual:
+    if isinstance(teacher, type(distiller)) and teacher.teacher is None:
         logits = student(inputs.fitted(x, student), training=False)
         target = {"label": label, "logits": _constants(logits)}
-    distiller.teacher.train_step((inputs.fitted(x, distiller.teacher), target, sample_weight))
+    teacher.train_step((inputs.fitted(x, teacher), target, sample_weight))
 
 
 def symbolic_build(distiller, iterator=None, data_batch=None):

@@ -5,6 +5,8 @@ from keras import ops
 
 from kdkeras import adapters, arguments, losses, schedules
 
+VIEWS = ("perturbed", "clean")
+
 
 @keras.saving.register_keras_serializable("kdkeras")
 class Term:
@@ -28,6 +30,14 @@ class Term:
             has. It is trained with the student and is not part of it.
         output: The name of the output whose logits are compared, for models with several; None for
             all of them, summed.
+        source: "teacher"; or "student": in the teacher's place stands the student itself on the
+            clean view, no constant, so that the gradient goes through both sides (TRADES).
+        student_view: What the student sees: "perturbed", or "clean". They differ where the
+            Distiller has a perturbation, or the data have `"clean"`.
+        teacher_view: What the teacher sees, "clean" or "perturbed"; None for the Distiller's.
+        teacher_output: Of a teacher with several outputs for a student of one, the output's name.
+        example_weight: None, or a function of labels and the teacher's logits that gives the weight
+            of each example, such as `kdkeras.losses.Reliability`.
 
     Raises:
         ValueError: An argument is not what it should be; the message names it.
@@ -48,6 +58,11 @@ class Term:
         student_layer=None,
         adapter="auto",
         output=None,
+        source="teacher",
+        student_view="perturbed",
+        teacher_view=None,
+        teacher_output=None,
+        example_weight=None,
     ):
         if not isinstance(loss, keras.losses.Loss):
             raise ValueError(
@@ -92,6 +107,27 @@ class Term:
         self.student_layer = student_layer
         self.adapter = adapter
         self.output = output
+        self.source = arguments.one_of("source", source, ("teacher", "student"))
+        self.student_view = arguments.one_of("student_view", student_view, VIEWS)
+        if source == "student" and student_view == "clean":
+            raise ValueError(
+                f"Term '{loss.name}': source='student' compares the student with itself on the "
+                "clean view, so student_view must be 'perturbed'. Received: student_view='clean'"
+            )
+        if teacher_view is not None:
+            arguments.one_of("teacher_view", teacher_view, VIEWS)
+        self.teacher_view, self.teacher_output = teacher_view, teacher_output
+        if example_weight is not None and not callable(example_weight):
+            raise ValueError(
+                f"Term '{loss.name}': `example_weight` must be a function of labels and logits. "
+                f"Received: example_weight={example_weight!r}"
+            )
+        self.example_weight = example_weight
+
+    @property
+    def needs_teacher(self):
+        """Whether the teacher is asked anything."""
+        return self.source == "teacher" or self.example_weight is not None
 
     @property
     def teacher_paths(self):
@@ -154,13 +190,15 @@ class Term:
             for (one, other), layer in zip(pairs, made, strict=True)
         ]
 
-    def value(self, targets, outputs, features, made=(), *, sample_weight=None, step=0):
+    def value(self, label, taught, seen, made=(), *, sample_weight=None, step=0):
         """The term's unweighted value on a batch.
 
         Args:
-            targets: The enriched labels: "label", "logits", and "features" for a term of layers.
-            outputs: The student's logits, or a dict of them.
-            features: The student's inner tensors by path.
+            label: The labels, or None.
+            taught: What the teacher says of the term's view: a dict with "logits", and "features"
+                for a term of layers; empty where it is not asked.
+            seen: The student's outputs and inner tensors, a pair of `kdkeras.taps.Tapped`: of the
+                perturbed view and of the clean one.
             made: What `make_adapters` gave.
             sample_weight: None, or a tensor of shape `(batch,)`.
             step: The training step, for schedules.
@@ -171,19 +209,33 @@ class Term:
         loss = self.loss
         if isinstance(loss, losses.DistillationLoss):
             loss = loss.at(step)
+        perturbed, clean = seen
+        student = perturbed if self.student_view == "perturbed" else clean
+        if self.example_weight is not None:
+            weight = self.example_weight(label, self._logits(taught))
+            sample_weight = weight if sample_weight is None else weight * sample_weight
+        if self.source == "student":
+            teacher, of_layers = clean.outputs, clean.features
+        else:
+            said = self._logits(taught), taught.get("features", {})
+            teacher, of_layers = keras.tree.map_structure(_constant, said)
         if self.teacher_paths:
-            pairs = self.adapted(targets["features"], features, made)
-            return sum(_apply(loss, targets["label"], *pair, sample_weight) for pair in pairs)
-        if not isinstance(outputs, dict):
-            return _apply(loss, targets["label"], targets["logits"], outputs, sample_weight)
+            pairs = self.adapted(of_layers, student.features, made)
+            return sum(_apply(loss, label, *pair, sample_weight) for pair in pairs)
+        if not isinstance(student.outputs, dict):
+            return _apply(loss, label, teacher, student.outputs, sample_weight)
         value = 0.0
-        for name in targets["logits"] if self.output is None else [self.output]:
-            label, weight = (
+        for name in teacher if self.output is None else [self.output]:
+            of_head, weight = (
                 given.get(name) if isinstance(given, dict) else given
-                for given in (targets["label"], sample_weight)
+                for given in (label, sample_weight)
             )
-            value += _apply(loss, label, targets["logits"][name], outputs[name], weight)
+            value += _apply(loss, of_head, teacher[name], student.outputs[name], weight)
         return value
+
+    def _logits(self, taught):
+        logits = taught["logits"]
+        return logits if self.teacher_output is None else logits[self.teacher_output]
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
@@ -194,6 +246,11 @@ class Term:
             "student_layer": self.student_layer,
             "adapter": serialize(self.adapter),
             "output": self.output,
+            "source": self.source,
+            "student_view": self.student_view,
+            "teacher_view": self.teacher_view,
+            "teacher_output": self.teacher_output,
+            "example_weight": serialize(self.example_weight),
         }
 
     @classmethod
@@ -219,8 +276,7 @@ def numbers(terms, *, losses_too=True):
 
 
 def _apply(loss, labels, teacher, student, sample_weight):
-    student = ops.cast(student, "float32")
-    teacher = ops.stop_gradient(ops.cast(teacher, "float32"))
+    student, teacher = ops.cast(student, "float32"), ops.cast(teacher, "float32")
     if not isinstance(loss, losses.DistillationLoss):
         rank = len(student.shape)
         if sample_weight is not None and rank > 2:
@@ -231,6 +287,10 @@ def _apply(loss, labels, teacher, student, sample_weight):
         raise ValueError(f"Term '{loss.name}' needs labels. Received: targets without labels.")
     teacher = (labels, teacher) if loss.needs_labels else teacher
     return loss(teacher, student, sample_weight=sample_weight)
+
+
+def _constant(tensor):
+    return ops.stop_gradient(ops.convert_to_tensor(tensor))
 
 
 def _layers(layer):

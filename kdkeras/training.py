@@ -54,11 +54,11 @@ def optimizer(recipe, *, steps_per_epoch, epochs):
     return made
 
 
-def fit(model, training, validation, *, recipe, stage, epochs):
+def fit(model, training, validation, *, recipe, stage, epochs, watched=None):
     """Fits a compiled model with progress, logs and backups, and leaves it at its best epoch.
 
-    The best epoch is the first of highest validation accuracy. Logs go to `logs/<stage>.csv` (and
-    `logs/tensorboard/<stage>`), backups to `backup/<stage>`.
+    The best epoch is the first of highest validation accuracy, or of what `watched` measures. Logs
+    go to `logs/<stage>.csv` (and `logs/tensorboard/<stage>`), backups to `backup/<stage>`.
 
     Args:
         model: Compiled `keras.Model` with the metric `accuracy`.
@@ -67,6 +67,8 @@ def fit(model, training, validation, *, recipe, stage, epochs):
         recipe: `kdkeras.Recipe`.
         stage: "teacher", "control" or "student".
         epochs: Number of epochs.
+        watched: None, or a callback that adds a figure of its attribute `measures` to the logs of
+            each epoch.
 
     Returns:
         Dict: `epochs`, `best_epoch` (from 1), logs of the `best` and the `last` epoch, `seconds`.
@@ -80,15 +82,17 @@ def fit(model, training, validation, *, recipe, stage, epochs):
     first_epoch = _epochs_done(backup)
     earlier = _history(log)[:first_epoch] if first_epoch else []
     _write_history(log, earlier)
+    monitor = "val_accuracy" if watched is None else watched.measures
     # In this order: the log has an epoch's row before the backup says that the epoch is done.
-    callbacks = [
+    callbacks = [] if watched is None else [watched]
+    callbacks += [
         keras.callbacks.ModelCheckpoint(
             best_weights,
-            monitor="val_accuracy",
+            monitor=monitor,
             mode="max",
             save_best_only=True,
             save_weights_only=True,
-            initial_value_threshold=max((row["val_accuracy"] for row in earlier), default=None),
+            initial_value_threshold=max((row[monitor] for row in earlier), default=None),
         ),
         keras.callbacks.CSVLogger(str(log), append=bool(earlier)),
         keras.callbacks.TerminateOnNaN(),
@@ -114,7 +118,7 @@ def fit(model, training, validation, *, recipe, stage, epochs):
                 f"`learning_rate`. Received: learning_rate={recipe.learning_rate}"
             )
     rows = _history(log)
-    best = max(range(epochs), key=lambda epoch: (rows[epoch]["val_accuracy"], -epoch))
+    best = max(range(epochs), key=lambda epoch: (rows[epoch][monitor], -epoch))
     model.load_weights(best_weights)
     return {
         "epochs": epochs,

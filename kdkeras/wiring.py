@@ -13,6 +13,10 @@ Wiring.__doc__ = (
 )
 
 
+Views = collections.namedtuple("Views", ["perturbed", "clean"])
+Views.__doc__ = "Inputs, or what the student gives for them: `x'`, and `x` as it was."
+
+
 def wire(terms, student, teacher, *, dtype=None):
     """Finds the layers of all terms and makes their adapters.
 
@@ -43,7 +47,10 @@ def wire(terms, student, teacher, *, dtype=None):
 
 
 def _tapped(role, model, terms):
-    wanted = {term: getattr(term, f"{role}_paths") for term in terms}
+    wanted = {term: list(getattr(term, f"{role}_paths")) for term in terms}
+    for term in terms:
+        if term.source == "student":  # both sides are the student's
+            wanted[term] = term.student_paths + term.teacher_paths if role == "student" else []
     together = list(dict.fromkeys(path for paths in wanted.values() for path in paths))
     if not together:
         return None
@@ -64,6 +71,8 @@ def _adapters(term, of_teacher, of_student, dtype):
     if not term.student_paths:
         return []
     student = _placeholders(of_student)
+    if term.source == "student":
+        of_teacher = of_student
     if of_teacher is None:
         if term.adapter == "auto" and any(adapters.needs(term.loss)):
             raise ValueError(
@@ -107,18 +116,39 @@ def _placeholders(tapped):
     }
 
 
-def values(terms, wiring, targets, outputs, features, sample_weight, step):
+def seen(given):
+    """What the student gave, as `Views` of `kdkeras.taps.Tapped`; of one view alone it is both."""
+    views = given if isinstance(given, Views) else Views(given, given)
+    return Views(*(v if isinstance(v, taps.Tapped) else taps.Tapped(v, {}) for v in views))
+
+
+def student_views(terms, hard_view):
+    """The views that the student must see: of the hard loss, and of the terms."""
+    of_terms = {term.student_view for term in terms}
+    own = {"clean"} if any(term.source == "student" for term in terms) else set()
+    return {hard_view} | of_terms | own
+
+
+def teacher_views(terms, teacher_view):
+    """The views that the teacher is asked about, where a term's own is not said the default."""
+    return {term.teacher_view or teacher_view for term in terms if term.needs_teacher}
+
+
+def values(terms, wiring, targets, views, sample_weight, step, teacher_view="clean"):
     """The unweighted value of each term on a batch: `kdkeras.Term.value` with its adapters."""
-    return [
-        term.value(targets, outputs, features, made, sample_weight=sample_weight, step=step)
-        for term, made in zip(terms, wiring.adapters, strict=True)
-    ]
+    found = []
+    for term, made in zip(terms, wiring.adapters, strict=True):
+        of_default = (term.teacher_view or teacher_view) == teacher_view
+        taught = targets if of_default else targets["other_view"]
+        given = {"sample_weight": sample_weight, "step": step}
+        found.append(term.value(targets["label"], taught, views, made, **given))
+    return found
 
 
 def check_recorded(terms, targets):
     """Refuses recorded targets that lack the features of a term."""
     recorded = targets.get("features", {})
-    for term in terms:
+    for term in (term for term in terms if term.source == "teacher"):
         missing = [path for path in term.teacher_paths if path not in recorded]
         if missing:
             raise ValueError(

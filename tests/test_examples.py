@@ -75,3 +75,33 @@ def test_transfer():
     found = {name: metrics["accuracy"] for name, metrics in example("transfer").main().items()}
     assert found["teacher"] > found["scratch"] + 0.04
     assert found["student"] > found["scratch"] + 0.03
+
+
+def test_robust_student():
+    found = example("robust_student").main()
+    assert found["plain student"]["clean"] > 0.93
+    assert found["plain student"]["robust"] < 0.1
+    assert found["robust student"]["clean"] > 0.9
+    assert found["robust student"]["robust"] > found["plain student"]["robust"] + 0.4
+
+
+def test_train_together():
+    found = example("train_together").main()
+    assert found["student"]["itself attacked"] > 0.4
+    assert found["peer"]["student attacked"] > found["peer"]["itself attacked"] + 0.5
+
+
+def test_certified_student():
+    found = example("certified_student").main()
+    clean, noisy = (found[name]["certified"] for name in ("clean", "noisy"))
+    assert found["noisy"]["accuracy"] > 0.95
+    assert noisy[0] > clean[0] - 0.05
+    for i, more in ((1, 0.03), (2, 0.15), (3, 0.2)):  # radii 0.5, 1.0, 1.5
+        assert noisy[i] > clean[i] + more
+
+
+def test_attack_gallery(tmp_path):
+    found = example("attack_gallery").main(tmp_path / "gallery.png")
+    assert min(one["clean"] for one in found.values()) > 0.93
+    assert found["robust"]["robust"] > found["plain"]["robust"] + 0.5
+    assert (tmp_path / "gallery.png").read_bytes()[:4] == b"\x89PNG"

@@ -10,7 +10,7 @@ import pytest
 from conftest import conv_net
 
 import kdkeras
-from kdkeras import cli
+from kdkeras import choices, cli
 from kdkeras import recipe as recipes
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -51,16 +51,18 @@ def test_links_lead_somewhere(page):
         assert (folder / link).exists(), link
 
 
-def test_the_page_of_methods_has_a_row_for_each():
+def test_the_pages_of_methods_have_a_row_for_each():
     rows = re.findall(r"^\| `(\w+)` \|", PAGES["methods.md"], re.MULTILINE)
-    assert sorted(rows) == sorted(recipes.METHODS)
+    assert sorted(rows) == sorted(choices.FOR_ACCURACY)
+    rows = re.findall(r"^\| `(\w+)` \|", PAGES["robustness.md"], re.MULTILINE)
+    assert sorted(rows) == sorted(choices.FOR_ROBUSTNESS)
 
 
 def test_the_page_of_methods_shows_the_benchmarks_own_table():
     results = (ROOT / "benchmarks" / "RESULTS.md").read_text()
     table = between(results, "<!-- methods.py -->", "<!-- end of methods.py -->")
     assert table in between(PAGES["methods.md"], "<!-- measured -->", "<!-- end of measured -->")
-    for name in recipes.METHODS:
+    for name in choices.FOR_ACCURACY:
         assert f"\n| {name} | " in table
 
 

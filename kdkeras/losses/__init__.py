@@ -40,6 +40,7 @@ from kdkeras.losses.similarities import (
     probabilistic_knowledge_transfer,
     similarity_preserving,
 )
+from kdkeras.losses.weights import RelativeProgress, Reliability
 
 __all__ = [
     "DistillationLoss",
@@ -56,6 +57,8 @@ __all__ = [
     "PseudoLabels",
     "RelationalAngle",
     "RelationalDistance",
+    "RelativeProgress",
+    "Reliability",
     "ReverseSoftTargets",
     "SimilarityPreserving",
     "SoftTargets",

@@ -1,15 +1,4 @@
-"""Methods of the literature by name: functions that return the arguments of `Distiller`.
-
-`kdkeras.Distiller(**kdkeras.methods.dkd(student=student, teacher=teacher))`
-
-Each takes `student` and `teacher` and the paper's settings as defaults. Papers write `L = hard +
-weight * term`; a Distiller has `alpha * hard + (1 - alpha) * term`. With `alpha=0.5`, as below, its
-loss is half of the paper's: with SGD, double the paper's learning rate to take the same steps; Adam
-does not notice. Methods mix: their `"terms"` are lists, to be joined.
-
-Layers, where a method compares some, are those of `kdkeras.match_layers`, or `pairs`, a list of
-(teacher's path, student's path). `warmup_steps` lets a term's weight rise linearly from 0.
-"""
+"""Methods for accuracy: what the student learns of a teacher's logits, layers and relations."""
 
 import keras
 
@@ -216,20 +205,30 @@ def mutual(*, student, teacher, alpha=0.5, temperature=1.0):
     the student says, and then the student from it. Zhang et al., [Deep Mutual Learning](
     https://arxiv.org/abs/1706.00384), CVPR 2018.
     """
+    peer = learner(teacher, alpha=alpha, temperature=temperature)
+    made = hinton(student=student, teacher=peer, alpha=alpha, temperature=temperature)
+    return {**made, "train_teacher": True}
+
+
+def learner(teacher, *, alpha, temperature):
+    """A compiled teacher that is trained too, as a Distiller that learns from the student.
+
+    Raises:
+        ValueError: It is not compiled.
+    """
     if not teacher.compiled:
         raise ValueError(
             "`teacher` must be compiled, for it is trained as well: call teacher.compile("
             f"optimizer, loss) first. Received: '{teacher.name}', which is not compiled."
         )
-    learner = teacher
+    model = teacher
     if surgery.is_built_graph(teacher):
         # The same layers without the compile state, of which a file would hold a second one.
         inputs, outputs = surgery.input_of(teacher), surgery.output_of(teacher)
-        learner = keras.Model(inputs, outputs, name=teacher.name)
-    peer = distiller.Distiller(student=learner, alpha=alpha, temperature=temperature, name="peer")
+        model = keras.Model(inputs, outputs, name=teacher.name)
+    peer = distiller.Distiller(student=model, alpha=alpha, temperature=temperature, name="peer")
     peer.compile_from_config(teacher.get_compile_config())
-    made = hinton(student=student, teacher=peer, alpha=alpha, temperature=temperature)
-    return {**made, "train_teacher": True}
+    return peer
 
 
 def born_again(*, student, teacher, alpha=0.5, temperature=1.0):

@@ -1,9 +1,9 @@
-"""Perturbed inputs `X + Psi`: callables `(model, x, targets, teacher=None) -> x'`."""
+"""Noise: perturbations that look at nothing but the shape of the inputs."""
 
 import keras
-import tensorflow as tf
 
 from kdkeras import arguments, randomness
+from kdkeras.perturbations import seeds
 
 
 @keras.saving.register_keras_serializable("kdkeras")
@@ -54,7 +54,7 @@ class Gaussian:
             stddev = (2.0 * arguments.positive("lam", lam)) ** -0.5
         self.stddev = arguments.positive("stddev", stddev)
         self.seed = seed
-        self.seed_generator = _SeedOfReplica(seed)
+        self.seed_generator = seeds.OfReplica(seed)
 
     def __call__(self, model, x, targets, teacher=None):
         del model, targets, teacher
@@ -83,11 +83,48 @@ class Gaussian:
         return cls(**config)
 
 
-class _SeedOfReplica(keras.random.SeedGenerator):
-    """Under a strategy each device draws noise of its own; on one device, the same as ever."""
+@keras.saving.register_keras_serializable("kdkeras")
+class Uniform:
+    """Adds noise uniform in [-epsilon, epsilon], unclipped, to the student's inputs.
 
-    def next(self, ordered=True):
-        seed = super().next(ordered)
-        replica = tf.distribute.get_replica_context()
-        number = 0 if replica is None else replica.replica_id_in_sync_group
-        return seed + keras.ops.cast(keras.ops.stack([number, 0]), seed.dtype)
+    `x' = x + Psi`, each component of `Psi` drawn from `U(-epsilon, epsilon)`: the weakest of what
+    an attacker bound by epsilon in the maximum norm might do.
+
+    Args:
+        epsilon: In the units of `x` (pixels in [0, 1]). Positive.
+        seed: Optional integer; fixes the sequence of draws.
+
+    Call arguments and what is returned: as of `Gaussian`.
+
+    Raises:
+        ValueError: `epsilon` is not positive.
+
+    Example:
+
+    >>> noisy = kdkeras.perturbations.Uniform(epsilon=8 / 255)(None, x, {})
+    """
+
+    STREAM = 1001
+
+    def __init__(self, *, epsilon, seed=None):
+        self.epsilon = arguments.positive("epsilon", epsilon)
+        self.seed = seed
+        self.seed_generator = seeds.OfReplica(seed)
+
+    def __call__(self, model, x, targets, teacher=None):
+        del model, targets, teacher
+        x = keras.ops.cast(x, "float32")
+        given = {"dtype": "float32", "seed": self.seed_generator}
+        return x + keras.random.uniform(keras.ops.shape(x), -self.epsilon, self.epsilon, **given)
+
+    def stateless(self, x, keys):
+        """The same noise as a pure function of each example's key: as `Gaussian.stateless`."""
+        unit = randomness.uniform(keys, x.shape[1:], stream=self.STREAM)
+        return x + self.epsilon * (2.0 * unit - 1.0)
+
+    def get_config(self):
+        return {"epsilon": self.epsilon, "seed": self.seed}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)

@@ -12,46 +12,7 @@ from absl import flags, logging
 import kdkeras
 from kdkeras import arguments, noise
 from kdkeras import recipe as recipes
-
-COMMANDS = {
-    "distill": (
-        "Train or load a teacher, train the control and the student, test all, export the student.",
-        "kdkeras distill --dataset=digits --temperature=4 --alpha=0.1 --workdir=runs/digits",
-    ),
-    "train": (
-        "Train a teacher alone.",
-        "kdkeras train --dataset=digits --teacher=resnet20 --workdir=runs/teacher",
-    ),
-    "cache": (
-        "Record what a teacher says of the training images, for students to learn from.",
-        "kdkeras cache --dataset=digits --teacher=runs/digits/teacher.keras --views=8 "
-        "--output=teacher.cache",
-    ),
-    "evaluate": (
-        "Test model files (.keras, .tflite, SavedModel folders) on a dataset's test split.",
-        "kdkeras evaluate runs/digits/student.keras runs/digits/export/student.tflite "
-        "--teacher=runs/digits/teacher.keras --dataset=digits",
-    ),
-    "predict": (
-        "Say the class and probability of pictures.",
-        "kdkeras predict photo1.png photo2.jpg --model=runs/digits/export/student.tflite",
-    ),
-    "export": (
-        "Write a student as SavedModel and .tflite, each compared with it.",
-        "kdkeras export --model=runs/digits/student.keras --output=exported --precision=float16",
-    ),
-}
-POSITIONAL = {"evaluate": "MODEL ...", "predict": "PICTURE ..."}
-DATA_FLAGS = ("dataset", "data_dir", "download", "image_size")
-CACHE_FLAGS = (*DATA_FLAGS, "max_train", "augment", "views", "seed", "overwrite", "verbose")
-# What flags mean where that differs from a recipe's.
-HELP = {
-    "cache": {
-        "views": "how many views of each picture, 8 unless given; or all, of crops and flips",
-        "seed": "seed of the views, and of the choice of images under --max_train",
-        "overwrite": "replace another cache that stands there",
-    }
-}
+from kdkeras.cli.known import CACHE_FLAGS, COMMANDS, DATA_FLAGS, FLAGS, HELP, POSITIONAL
 
 
 def main(arguments_given=None):
@@ -94,7 +55,7 @@ def main(arguments_given=None):
         on = ""
         if command in ("distill", "train"):
             on = f" To go on: kdkeras {command} --resume --workdir='{settings.directory}'"
-        if command == "cache":
+        if command in ("cache", "attack", "certify"):
             on = " The same command goes on."
         print(f"\nkdkeras: stopped.{on}", file=sys.stderr)
         return 130
@@ -115,6 +76,8 @@ def _run(command, settings, words):
         return commands.train(command, settings)
     return {
         "evaluate": commands.evaluate,
+        "attack": commands.attack,
+        "certify": commands.certify,
         "predict": commands.predict,
         "export": commands.export,
         "cache": commands.cache,
@@ -128,45 +91,14 @@ def _define(command):
         wanted = {
             "distill": True,
             "train": field.metadata["teacher"],
-            "evaluate": field.name in DATA_FLAGS,
             "cache": field.name in CACHE_FLAGS,
+            **dict.fromkeys(("evaluate", "attack", "certify"), field.name in DATA_FLAGS),
         }
         if wanted.get(command, False):
             text = HELP.get(command, {}).get(field.name, field.metadata["help"])
             _define_one(field.name, field.default, field.type, text, values)
-    texts = {
-        "evaluate": [("teacher", None, "a model file to compare with: agreement and KL")],
-        "cache": [
-            ("teacher", None, "the teacher's .keras file"),
-            ("output", "teacher.cache", "the file to write"),
-            ("shard", None, "i/n: fill part i of n only; the last of n processes joins the parts"),
-            ("layers", None, "comma list of the teacher's layers to record as well"),
-        ],
-        "predict": [
-            ("model", None, "the model file: .keras, .tflite or a SavedModel folder"),
-            (
-                "labels",
-                None,
-                "text file, a class name a line; labels.txt near the model if not given",
-            ),
-        ],
-        "export": [
-            ("model", None, "the student's .keras file; student.keras of --workdir if not given"),
-            ("output", None, "folder to write to; export/ of --workdir if not given"),
-            ("workdir", None, "a run's work directory; compares on its test images"),
-            ("precision", "float32", "of the .tflite: float32, float16 or dynamic (8-bit weights)"),
-            ("formats", "saved_model,tflite", "comma list of what to write"),
-        ],
-    }
-    for name, default, text in texts.get(command, []):
-        _define_one(name, default, str, text, values)
-    if command == "predict":
-        _define_one("top", 3, int, "how many classes to name for each picture", values)
-    if command == "cache":
-        text = "pictures that the teacher sees at a time"
-        _define_one("batch_size", 256, int, text, values)
-    if command == "export":
-        _define_one("overwrite", False, bool, "replace exports that are already there", values)
+    for flag in FLAGS.get(command, ()):
+        _define_one(*flag, values)
     return values
 
 
@@ -176,9 +108,20 @@ def _define_one(name, default, kind, text, values):
     elif isinstance(0, kind):
         flags.DEFINE_integer(name, default, text, flag_values=values)
     elif isinstance(0.0, kind):
-        flags.DEFINE_float(name, default, text, flag_values=values)
+        flags.DEFINE(_Number(), name, default, text, flag_values=values)
     else:
         flags.DEFINE_string(name, default, text, flag_values=values)
+
+
+class _Number(flags.FloatParser):
+    """Numbers, and fractions such as 8/255."""
+
+    def convert(self, argument):
+        numerator, slash, denominator = str(argument).partition("/")
+        try:
+            return float(numerator) / float(denominator) if slash else super().convert(argument)
+        except ZeroDivisionError as error:
+            raise ValueError("it divides by 0") from error
 
 
 def _recipe(values):
@@ -198,7 +141,7 @@ def _in_flags(error):
     """An error's message with Python's arguments written as the flags that they came from."""
     text = re.sub(r"([a-z_]+)=True", r"--\1", str(error))
     names = {field.name for field in dataclasses.fields(recipes.Recipe)}
-    names |= {"model", "output", "precision", "formats", "labels", "top", "shard", "layers"}
+    names |= {name for of_command in FLAGS.values() for name, *_ in of_command}
     flag = {"name": "dataset", "names": "augment"} | {name: name for name in names}
     return re.sub(r"`([a-z_]+)`", lambda m: f"--{flag[m[1]]}" if m[1] in flag else m[0], text)
 
@@ -219,7 +162,8 @@ def _help(command, values):
     lines += ["", "Flags (--flagfile=FILE reads them from a file, one a line; --noNAME is false):"]
     for name in values:
         flag = values[name]
-        default = "" if flag.default is None else f" (default: {flag.default})"
+        default = f"{flag.default:.4g}" if isinstance(flag.default, float) else flag.default
+        default = "" if default is None else f" (default: {default})"
         lines.append(f"  --{name}{default}")
         lines.append(
             textwrap.fill(flag.help, 78, initial_indent=" " * 6, subsequent_indent=" " * 6)

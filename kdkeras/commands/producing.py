@@ -1,14 +1,12 @@
-"""What the command line's commands do, once their flags are read."""
+"""Commands that make something: models, exports, caches."""
 
 import dataclasses
 import pathlib
 import re
 
-import keras
 import numpy as np
 
 from kdkeras import (
-    data,
     distribution,
     evaluation,
     feeding,
@@ -27,81 +25,6 @@ def train(command, settings):
     if distribution.leads(settings.strategy):
         print(f"\n{tables.results(results)}\nResults: {settings.directory / 'results.json'}")
     return 0
-
-
-def evaluate(settings, paths):
-    """`kdkeras evaluate`: model files on a test split."""
-    if not paths:
-        raise ValueError("Name the model files to evaluate: kdkeras evaluate MODEL ...")
-    size = settings["image_size"]
-    if size is None and settings["dataset"].startswith("folder:"):
-        size = runtimes.load(paths[0]).input_shape[0]
-    splits = data.load(
-        settings["dataset"],
-        settings["data_dir"],
-        image_size=size,
-        download=settings["download"],
-        verbose=0,
-    )
-    images, labels = evaluation.collect(splits.test)
-    teacher_logits = None
-    if settings["teacher"]:
-        teacher_logits = _outputs(settings["teacher"], images, splits)
-    tests = {
-        path: evaluation.scores(labels, _outputs(path, images, splits), teacher_logits)
-        for path in paths
-    }
-    print(f"{len(labels):,} test images of {splits.name}\n\n{tables.scores(tests)}")
-    return 0
-
-
-def _outputs(path, images, splits):
-    model = runtimes.load(path)
-    if model.input_shape != splits.input_shape:
-        raise ValueError(
-            f"'{path}' takes images of shape {model.input_shape}; those of {splits.name!r} have "
-            f"{splits.input_shape}."
-        )
-    logits = model(images)
-    if logits.shape[-1] != splits.num_classes:
-        raise ValueError(
-            f"'{path}' has {logits.shape[-1]} classes; {splits.name!r} has {splits.num_classes}."
-        )
-    return logits
-
-
-def predict(settings, paths):
-    """`kdkeras predict`: the class and probability of pictures."""
-    if not paths:
-        raise ValueError("Name the pictures to look at: kdkeras predict PICTURE ... --model=FILE")
-    if not settings["model"]:
-        raise ValueError("--model must name a model file. Received: none.")
-    model = runtimes.load(settings["model"])
-    if len(model.input_shape) != 3 or model.input_shape[0] != model.input_shape[1]:
-        raise ValueError(
-            f"--model must take square pictures. Received: '{settings['model']}', whose inputs "
-            f"have shape {model.input_shape}."
-        )
-    images = np.stack([data.read_picture(path, model.input_shape[0]) for path in paths])
-    probabilities = np.asarray(keras.ops.softmax(model(images)))
-    names = _class_names(settings, probabilities.shape[-1])
-    for path, row in zip(paths, probabilities, strict=True):
-        best = np.argsort(-row)[: settings["top"]]
-        print(f"{path}: " + ", ".join(f"{names[index]} {row[index]:.1%}" for index in best))
-    return 0
-
-
-def _class_names(settings, classes):
-    model = pathlib.Path(settings["model"])
-    path = pathlib.Path(settings["labels"] or model.parent / "labels.txt")
-    if not path.exists():
-        if settings["labels"]:
-            raise ValueError(f"--labels must name a text file. Received: '{path}', not there.")
-        return [f"class {index}" for index in range(classes)]
-    names = path.read_text().splitlines()
-    if len(names) != classes:
-        raise ValueError(f"'{path}' names {len(names)} classes; '{model}' has {classes}.")
-    return names
 
 
 def export(settings, words):

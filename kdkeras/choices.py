@@ -1,0 +1,86 @@
+"""What a recipe's settings may be, and what goes with what."""
+
+OPTIMIZERS = ("sgd", "adam", "adamw")
+SCHEDULES = ("cosine", "constant")
+PERTURBATIONS = ("none", "gaussian")
+PLACES = ("step", "pipeline")
+NORMS = ("linf", "l2")
+STRATEGIES = ("none", "mirrored", "multiworker")
+PRECISION_POLICIES = ("float32", "mixed_float16", "mixed_bfloat16")
+TEACHER_METHODS = ("auto", "labels", "adversarial_training", "trades")
+
+FOR_ACCURACY = (
+    *("hinton", "dkd", "dist", "standardized", "fitnet", "attention", "rkd", "similarity", "pkt"),
+    *("review", "crd", "mutual", "born_again"),
+)
+# Those that train on attacks: without a teacher, of a robust one, with a peer.
+WITHOUT_TEACHER = ("adversarial_training", "trades")
+OF_A_ROBUST_TEACHER = ("ard", "rslad", "iad", "adaad", "mtard")
+ADVERSARIAL = (*WITHOUT_TEACHER, *OF_A_ROBUST_TEACHER, "peer")
+FOR_ROBUSTNESS = ("gaussian", *ADVERSARIAL, "defensive")
+METHODS = (*FOR_ACCURACY, *FOR_ROBUSTNESS)
+# Their teacher is trained in the same steps as the student.
+TRAIN_TOGETHER = ("mutual", "peer")
+# Those that need nothing of a teacher but its logits of clean pictures.
+OF_LOGITS = ("hinton", "dkd", "dist", "standardized", "gaussian", "ard", "rslad")
+RECORDABLE = tuple(
+    name
+    for name in METHODS
+    if name in OF_LOGITS or name not in (*ADVERSARIAL, *TRAIN_TOGETHER, "defensive")
+)
+
+
+def check_robust(recipe):
+    """Refuses settings of attacks and noise that do not go together."""
+    if recipe.attack_norm == "linf" and recipe.epsilon > 1.0:
+        raise ValueError(
+            "`epsilon` must be in pixels of [0, 1]: of pixels in 0..255 divide it by 255. "
+            f"Received: epsilon={recipe.epsilon:g} (did you mean {recipe.epsilon:g}/255?)"
+        )
+    if recipe.method in ADVERSARIAL and recipe.perturbation != "none":
+        raise ValueError(
+            f"Method {recipe.method!r} makes its own perturbed pictures: leave `perturbation` out. "
+            f"Received: perturbation={recipe.perturbation!r}"
+        )
+    if (recipe.method == "mtard") != (recipe.clean_teacher is not None):
+        raise ValueError(
+            "Method 'mtard', and no other, has a second teacher: `clean_teacher`, a .keras file. "
+            f"Received: method={recipe.method!r}, clean_teacher={recipe.clean_teacher!r}"
+        )
+    if recipe.method in ADVERSARIAL and "mixup" in recipe.augment.split(","):
+        raise ValueError(
+            f"Method {recipe.method!r} attacks what a picture shows, and mixup makes pictures that "
+            f"show two things. Leave mixup out. Received: augment={recipe.augment!r}"
+        )
+
+
+def check_cache(recipe):
+    """Refuses views and caches that cannot serve a recipe's method."""
+    if recipe.views not in (None, "all") and not (recipe.views.isdigit() and int(recipe.views)):
+        raise ValueError(
+            f"`views` must be a positive number, or all. Received: views={recipe.views!r}"
+        )
+    recorded = recipe.cache is not None or recipe.views is not None
+    if recorded and recipe.method not in RECORDABLE:
+        reason = "has no teacher"
+        if recipe.method == "defensive":
+            reason = "scales what its teacher says"
+        elif recipe.method in TRAIN_TOGETHER:
+            reason = "trains its teacher, whose answers change"
+        elif recipe.method in ADVERSARIAL and recipe.method not in WITHOUT_TEACHER:
+            reason = "asks its teacher about perturbed pictures"
+        raise ValueError(
+            f"Method {recipe.method!r} {reason}: nothing can be recorded. Leave `cache` and "
+            "`views` out."
+        )
+    if recorded and "mixup" in recipe.augment.split(","):
+        raise ValueError(
+            "Mixup mixes what a batch happens to hold, which cannot be recorded. Leave mixup "
+            f"out, or `cache` and `views`. Received: augment={recipe.augment!r}"
+        )
+    default, is_file = type(recipe).teacher, recipe.teacher.endswith(".keras")
+    if recipe.cache is not None and recipe.teacher != default and not is_file:
+        raise ValueError(
+            "With `cache`, `teacher` is the .keras file that filled it, or left out. Received: "
+            f"teacher={recipe.teacher!r}"
+        )

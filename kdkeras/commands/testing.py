@@ -1,0 +1,117 @@
+"""Commands that try models out: on a test split, and on pictures."""
+
+import pathlib
+
+import keras
+import numpy as np
+
+from kdkeras import corruptions, data, evaluation, runtimes, tables
+
+
+def evaluate(settings, paths):
+    """`kdkeras evaluate`: model files on a test split, and on corruptions of it."""
+    if not paths:
+        raise ValueError("Name the model files to evaluate: kdkeras evaluate MODEL ...")
+    splits = splits_for(settings, paths[0])
+    images, labels = evaluation.collect(splits.test)
+    corrupted = None
+    if settings["corruptions"]:
+        corrupted = _corrupted(settings["corruptions"], images, labels, splits)
+    teacher_logits = None
+    if settings["teacher"]:
+        teacher_logits = outputs(settings["teacher"], images, splits)
+    tests, found = {}, {}
+    for path in paths:
+        logits = outputs(path, images, splits)
+        tests[path] = evaluation.scores(labels, logits, teacher_logits)
+        if corrupted is not None:
+            found[path] = corruptions.accuracies(runtimes.load(path), corrupted)
+            tests[path]["corrupted"] = corruptions.mean_accuracy(found[path])
+    print(f"{len(labels):,} test images of {splits.name}\n\n{tables.scores(tests)}")
+    for path, accuracies in found.items():
+        print(
+            f"\n{path}: accuracy by corruption and severity ({settings['corruptions']})\n\n"
+            f"{tables.corruptions(accuracies)}"
+        )
+    return 0
+
+
+def _corrupted(given, images, labels, splits):
+    """Corrupted pictures, in files or made of the test split."""
+    if given == "common":
+        return corruptions.Corrupted(images, labels)
+    stored = corruptions.load(given)
+    # The four others of the files are for validation, and no part of the usual mean.
+    standard = [name for name in stored.names if name in corruptions.STANDARD]
+    stored = corruptions.load(given, standard or None)
+    shape = stored(stored.names[0], 1)[0].shape[1:]
+    if shape != splits.input_shape:
+        raise ValueError(
+            f"`corruptions` must hold images of shape {splits.input_shape}, as {splits.name!r} "
+            f"has. Received: '{given}', with {shape}."
+        )
+    return stored
+
+
+def splits_for(settings, path):
+    """The splits that the flags ask for; of a folder's pictures, in a model file's size."""
+    size = settings["image_size"]
+    if size is None and settings["dataset"].startswith("folder:"):
+        size = runtimes.load(path).input_shape[0]
+    return data.load(
+        settings["dataset"],
+        settings["data_dir"],
+        image_size=size,
+        download=settings["download"],
+        verbose=0,
+    )
+
+
+def outputs(path, images, splits):
+    """A model file's logits, if it takes the images of these splits and has their classes."""
+    model = runtimes.load(path)
+    if model.input_shape != splits.input_shape:
+        raise ValueError(
+            f"'{path}' takes images of shape {model.input_shape}; those of {splits.name!r} have "
+            f"{splits.input_shape}."
+        )
+    logits = model(images)
+    if logits.shape[-1] != splits.num_classes:
+        raise ValueError(
+            f"'{path}' has {logits.shape[-1]} classes; {splits.name!r} has {splits.num_classes}."
+        )
+    return logits
+
+
+def predict(settings, paths):
+    """`kdkeras predict`: the class and probability of pictures."""
+    if not paths:
+        raise ValueError("Name the pictures to look at: kdkeras predict PICTURE ... --model=FILE")
+    if not settings["model"]:
+        raise ValueError("--model must name a model file. Received: none.")
+    model = runtimes.load(settings["model"])
+    if len(model.input_shape) != 3 or model.input_shape[0] != model.input_shape[1]:
+        raise ValueError(
+            f"--model must take square pictures. Received: '{settings['model']}', whose inputs "
+            f"have shape {model.input_shape}."
+        )
+    images = np.stack([data.read_picture(path, model.input_shape[0]) for path in paths])
+    probabilities = np.asarray(keras.ops.softmax(model(images)))
+    names = _class_names(settings, probabilities.shape[-1])
+    for path, row in zip(paths, probabilities, strict=True):
+        best = np.argsort(-row)[: settings["top"]]
+        print(f"{path}: " + ", ".join(f"{names[index]} {row[index]:.1%}" for index in best))
+    return 0
+
+
+def _class_names(settings, classes):
+    model = pathlib.Path(settings["model"])
+    path = pathlib.Path(settings["labels"] or model.parent / "labels.txt")
+    if not path.exists():
+        if settings["labels"]:
+            raise ValueError(f"--labels must name a text file. Received: '{path}', not there.")
+        return [f"class {index}" for index in range(classes)]
+    names = path.read_text().splitlines()
+    if len(names) != classes:
+        raise ValueError(f"'{path}' names {len(names)} classes; '{model}' has {classes}.")
+    return names
