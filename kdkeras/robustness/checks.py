@@ -107,7 +107,7 @@ def logits_of(target, images, batch_size):
         raise ValueError(
             f"`model` must give the same logits each time. Received: '{target.name}', which is "
             "random at inference: against it these attacks look weaker than they are. Take the "
-            "randomness out, or certify it (kdkeras.certification)."
+            "randomness out of inference."
         )
     sums = logits.sum(axis=-1)
     if target.surrogate is None and logits.min() >= 0.0 and np.allclose(sums, 1.0, atol=1e-3):
