@@ -100,7 +100,8 @@ def measured(name):
     hard = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(3e-3), loss=hard)
     model.fit(x, y, batch_size=64, epochs=2, verbose=0)
-    batch = tf.constant(x[: FLAGS.batch_size]), tf.constant(y[: FLAGS.batch_size])
+    # foolbox compares labels with tf.argmax's int64.
+    batch = tf.constant(x[: FLAGS.batch_size]), tf.constant(y[: FLAGS.batch_size], tf.int64)
     runs = attackers(model, splits.input_shape, splits.num_classes)
     found = {name: run(*batch) for name, run in runs.items()}  # traced and warm
     seconds = {name: [] for name in runs}

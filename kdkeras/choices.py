@@ -37,6 +37,17 @@ def check_robust(recipe):
             "`epsilon` must be in pixels of [0, 1]: of pixels in 0..255 divide it by 255. "
             f"Received: epsilon={recipe.epsilon:g} (did you mean {recipe.epsilon:g}/255?)"
         )
+    _check_used(recipe)
+    if recipe.attack_norm == "l2" and recipe.epsilon == type(recipe).epsilon:
+        raise ValueError(
+            "`epsilon` must be given with attack_norm='l2': 8/255, the default, is of single "
+            "pixels, and hardly anything for a whole picture. Usual: 0.5 or 1."
+        )
+    if recipe.noise_stddev > 5.0:
+        raise ValueError(
+            "`noise_stddev` must be in pixels of [0, 1]: of pixels in 0..255 divide it by 255. "
+            f"Received: noise_stddev={recipe.noise_stddev:g}"
+        )
     if recipe.method in ADVERSARIAL and recipe.perturbation != "none":
         raise ValueError(
             f"Method {recipe.method!r} makes its own perturbed pictures: leave `perturbation` out. "
@@ -52,6 +63,27 @@ def check_robust(recipe):
             f"Method {recipe.method!r} attacks what a picture shows, and mixup makes pictures that "
             f"show two things. Leave mixup out. Received: augment={recipe.augment!r}"
         )
+
+
+def _check_used(recipe):
+    """Refuses settings that nothing in the run would look at."""
+    default = type(recipe)
+    taught = recipe.method not in WITHOUT_TEACHER
+    teacher_is_trained = taught and recipe.cache is None and not recipe.teacher.endswith(".keras")
+    attacks = recipe.method in ADVERSARIAL or recipe.teacher_method in WITHOUT_TEACHER
+    noise = recipe.method == "gaussian" or recipe.perturbation == "gaussian"
+    of_attacks = f"methods that train on attacks: {', '.join(ADVERSARIAL)}"
+    for name, used, of in (
+        *((name, attacks, of_attacks) for name in ("epsilon", "attack_steps", "attack_norm")),
+        ("noise_stddev", noise, "method='gaussian' and perturbation='gaussian'"),
+        ("teacher_method", teacher_is_trained, "a teacher that is trained here, no file"),
+        ("teacher", taught, "methods with a teacher"),
+    ):
+        if not used and getattr(recipe, name) != getattr(default, name):
+            raise ValueError(
+                f"`{name}` would change nothing: it is a setting of {of}. Received: {name}="
+                f"{getattr(recipe, name)!r} with method={recipe.method!r}. Leave it out."
+            )
 
 
 def check_cache(recipe):

@@ -102,7 +102,7 @@ def _run(recipe, names):
             files.write_text(folder / "export" / "labels.txt", (folder / "labels.txt").read_text())
         results = {
             "format": workdir.FORMAT,
-            "models": _tested(built, trainings, logits, images, labels, recipe),
+            "models": _tested(built, trainings, logits, labels),
             "exports": exports,
             "seconds": {name: trainings[name]["seconds"] for name in names},
             "environment": workdir.environment(),
@@ -114,6 +114,8 @@ def _run(recipe, names):
             results["cache"] = {"path": str(answers.path), **answers.identity}
         if {"control", "student"} <= set(names):
             results.update(_gain(logits, labels))
+        if recipe.method in choices.ADVERSARIAL:
+            results.update(_under_attack(results["models"], built, images, labels, recipe))
     results["seconds"]["all"] = round(time.monotonic() - started, 1)
     return workdir.finish(folder, results)
 
@@ -135,11 +137,11 @@ def _trained(recipe, names):
     files.write_text(folder / "labels.txt", "".join(f"{n}\n" for n in splits.class_names))
     trainings = {}
     for name in stages.in_turn(recipe, names):
-        if name == "student" and distribution.leads(recipe.strategy):
-            vigilance.warn_of_teacher(built, recipe, splits)
         if name == "student" and recipe.views is not None and answers is None:
             answers = stages.answers(built, recipe, splits)
         trainings[name] = stages.train(name, built, recipe, splits, answers)
+        if name == "teacher" and distribution.leads(recipe.strategy):
+            vigilance.warn_of_teacher(built, recipe, splits)
     if answers is not None:
         answers.close()
     return splits, built, trainings, answers
@@ -167,6 +169,21 @@ def _gain(logits, labels):
     }
 
 
+def _under_attack(tested, built, images, labels, recipe):
+    """The attack, and the gain under it; each model's accuracy goes beside its test metrics."""
+    shares = {}
+    for name, model in built.items():
+        found = vigilance.under_attack(model, images, labels, recipe, examples=1000)
+        shares[name] = tested[name]["test"]["robust_accuracy"] = found["robust"]
+    attack = {**vigilance.settings(recipe), "examples": found["count"]}
+    if not {"control", "student"} <= set(shares):
+        return {"attack": attack}
+    pair = shares["student"], shares["control"]
+    variance = sum(share * (1.0 - share) for share in pair) / found["count"]
+    gain = {"robust_gain": pair[0] - pair[1], "robust_gain_standard_error": variance**0.5}
+    return {"attack": attack, **gain}
+
+
 def load_data(recipe):
     """The splits that a recipe asks for."""
     return data.load(
@@ -180,9 +197,9 @@ def load_data(recipe):
     )
 
 
-def _tested(built, trainings, logits, images, labels, recipe):
-    """Size, training and test metrics of each model; under attack too, for a robust method."""
-    found = {
+def _tested(built, trainings, logits, labels):
+    """Size, training and test metrics of each model."""
+    return {
         name: {
             "name": model.name,
             "parameters": model.count_params(),
@@ -194,11 +211,6 @@ def _tested(built, trainings, logits, images, labels, recipe):
         }
         for name, model in built.items()
     }
-    if recipe.method in choices.ADVERSARIAL:
-        for name, model in built.items():
-            attacked = vigilance.under_attack(model, images, labels, recipe, examples=1000)
-            found[name]["test"]["robust_accuracy"] = attacked["robust"]
-    return found
 
 
 def export_student(

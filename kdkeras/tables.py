@@ -71,9 +71,26 @@ def results(found):
             f"error {100 * found['gain_standard_error']:.2f}\n(of this test split's size; another "
             "seed gives another gain)"
         )
+    if "attack" in found:
+        parts.append(_under_attack(found))
     if found["exports"]:
         parts.append(exports(found["exports"]))
     return "\n\n".join(parts)
+
+
+def _under_attack(found):
+    attack = found["attack"]
+    said = (
+        f"Robust: right on {attack['examples']:,} test images under PGD-{attack['steps']} on the "
+        f"margin, {attack['norm']}, epsilon {attack['epsilon']:.4g}"
+    )
+    if "robust_gain" in found:
+        said += (
+            f".\nGain of the student over the control under attack: "
+            f"{100 * found['robust_gain']:+.2f} points, standard error "
+            f"{100 * found['robust_gain_standard_error']:.2f}"
+        )
+    return said
 
 
 def exports(made):

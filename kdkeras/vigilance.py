@@ -45,16 +45,14 @@ def under_attack(model, images, labels, recipe, *, examples=EXAMPLES):
     Returns:
         Dict: `clean`, `robust`, `count`, as of `kdkeras.robustness.quick`.
     """
-    return robustness.quick(
-        model,
-        images,
-        labels,
-        epsilon=recipe.epsilon,
-        norm=recipe.attack_norm,
-        steps=max(10, recipe.attack_steps),
-        max_examples=examples,
-        seed=recipe.seed,
-    )
+    given = settings(recipe)
+    return robustness.quick(model, images, labels, **given, max_examples=examples, seed=recipe.seed)
+
+
+def settings(recipe):
+    """What a recipe's models are attacked with: PGD on the margin, of at least 10 steps."""
+    steps = max(10, recipe.attack_steps)
+    return {"epsilon": recipe.epsilon, "norm": recipe.attack_norm, "steps": steps}
 
 
 def warn_of_chance(name, record, splits):
@@ -82,8 +80,8 @@ def warn_of_teacher(built, recipe, splits):
             f"Warning: the teacher is right on {found['clean']:.1%} of {found['count']} clean "
             f"validation images, and on {found['robust']:.1%} of them under attack (epsilon "
             f"{recipe.epsilon:.3g}, {recipe.attack_norm}). It has no robustness to hand on, and "
-            "adversarial training without it can be better: --method=adversarial_training. Or "
-            "train a robust teacher: --teacher_method=adversarial_training.",
+            "adversarial training without it can be better: --method=adversarial_training. Or let "
+            "a robust one be trained: --teacher=resnet20, no file, with --teacher_method=auto.",
             flush=True,
         )
 

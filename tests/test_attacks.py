@@ -448,6 +448,12 @@ def test_what_an_objective_needs(trained):
             attack(model, x, {})
 
 
+def test_labels_go_in_a_dict(trained):
+    model, x, y = trained
+    with pytest.raises(ValueError, match="`targets` must be a dict with the labels under 'label'"):
+        perturbations.PGD(epsilon=0.1)(model, x, y)
+
+
 def test_a_model_without_gradients(trained):
     _, x, y = trained
 

@@ -135,6 +135,11 @@ def test_sigma_must_be_positive(sigma):
         certify(linear(), images(1), sigma=sigma)
 
 
+def test_sigma_counts_in_pixels_of_the_unit_interval():
+    with pytest.raises(ValueError, match="`sigma` must be in pixels.*divide it by 255.*sigma=25"):
+        certify(linear(), images(1), sigma=25.0)
+
+
 # A linear model, whose smoothed model is known: g(x) = [w.x + b > 0].
 
 

@@ -128,6 +128,37 @@ def test_wrong_use(capsys, folder, tmp_path, monkeypatch, words, status, message
     assert "Traceback" not in err
 
 
+def test_models_of_one_name_have_reports_of_their_own(capsys, folder, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    paths = [folder / "student.keras", other / "student.keras"]
+    paths[1].write_bytes((folder / "loud.keras").read_bytes())
+    words = ["--suite=quick", "--max_images=20", "--epsilon=0.2", f"--output={tmp_path / 'out'}"]
+    status, _, err = run(capsys, "attack", *map(str, paths), *DIGITS, *words)
+    assert status == 1, err  # for the loud one
+    names = {path.parent.name for path in (tmp_path / "out").glob("*/report.json")}
+    assert names == {f"{folder.name}-student.keras", "other-student.keras"}
+    twice = [str(paths[0])] * 2
+    status, _, err = run(capsys, "attack", *twice, *DIGITS, *words)
+    assert status == 1
+    assert "Each model must have a report of its own" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--norm=l2"], "--epsilon must be given with --norm=l2"),
+        (["--max_images=0"], "--max_images must be an integer of at least 1"),
+    ],
+)
+def test_nothing_is_attacked_by_a_slip(capsys, folder, tmp_path, words, message):
+    path = str(folder / "student.keras")
+    status, _, err = run(capsys, "attack", path, *DIGITS, f"--output={tmp_path / 'out'}", *words)
+    assert status == 1
+    assert message in err
+    assert not (tmp_path / "out").exists()
+
+
 def test_few_images_are_warned_of(capsys, folder, tmp_path):
     words = [str(folder / "student.keras"), *DIGITS, "--suite=quick", "--max_images=3"]
     status, out, err = run(capsys, "attack", *words, f"--output={tmp_path}")
@@ -143,8 +174,8 @@ def test_help_teaches(capsys):
         assert "in pixels of [0, 1]" in out
         assert max(map(len, out.splitlines())) <= 80
     status, out, _ = run(capsys, "attack", "--help")
-    assert "--epsilon (default: 0.03137)" in out
     assert "0.03, or 8/255" in out
+    assert "8/255 unless given" in " ".join(out.split())
 
 
 def test_fractions_on_the_command_line():

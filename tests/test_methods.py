@@ -85,7 +85,7 @@ def test_each_trains_and_survives_a_keras_file(name, tmp_path):
         ("mutual", 0.5, [1.0]),
         ("born_again", 0.5, [1.0]),
         ("gaussian", 0.1, [1.0]),
-        ("defensive", 0.0, [1.0]),
+        ("defensive", 0.0, [1 / 20]),
         ("adversarial_training", 1.0, []),
         ("trades", 0.5, [6.0]),
         ("ard", 0.0, [1.0]),

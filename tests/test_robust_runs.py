@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import kdkeras
-from kdkeras import choices, cli, data, recipe, stages
+from kdkeras import choices, cli, data, recipe, stages, tables
 
 SMALL = {
     "image_size": 8,
@@ -20,15 +20,18 @@ SMALL = {
     "learning_rate": 0.003,
     "epochs": 2,
     "batch_size": 50,
-    "epsilon": 0.1,
-    "attack_steps": 2,
     "export": False,
     "verbose": False,
 }
 
 
 def small(tmp_path, **settings):
-    return recipe.Recipe(**{**SMALL, "workdir": str(tmp_path / "run"), **settings})
+    settings = {**SMALL, "workdir": str(tmp_path / "run"), **settings}
+    if settings.get("method") in choices.ADVERSARIAL or "teacher_method" in settings:
+        settings = {"epsilon": 0.1, "attack_steps": 2, **settings}
+    if settings.get("method") in choices.WITHOUT_TEACHER:
+        del settings["teacher"]
+    return recipe.Recipe(**settings)
 
 
 def under_attack(path, splits, epsilon=0.1):
@@ -52,6 +55,14 @@ def test_a_robust_run(tmp_path):
         assert best == 1 + np.argmax(log["val_robust_accuracy"])
         assert model["training"]["best"]["val_robust_accuracy"] == max(log["val_robust_accuracy"])
     assert [term["loss"] for term in results["distillation"]["terms"]] == ["adversarial", "clean"]
+    shares = [results["models"][name]["test"]["robust_accuracy"] for name in ("student", "control")]
+    assert results["robust_gain"] == pytest.approx(shares[0] - shares[1])
+    variance = sum(share * (1.0 - share) for share in shares) / 359
+    assert results["robust_gain_standard_error"] == pytest.approx(variance**0.5)
+    assert results["attack"] == {"epsilon": 0.1, "norm": "linf", "steps": 10, "examples": 359}
+    shown = tables.results(results)
+    assert "under PGD-10 on the margin, linf, epsilon 0.1" in shown
+    assert f"under attack: {100 * results['robust_gain']:+.2f} points" in shown
 
 
 def test_a_teacher_without_robustness_is_warned_of(tmp_path, capsys):
@@ -140,7 +151,7 @@ def test_a_robust_run_goes_on(tmp_path):
 
 def test_the_command(tmp_path, capsys):
     words = ["distill", "--method=trades", "--epsilon=8/255", "--noexport", "--nocontrol"]
-    skipped = ("epsilon", "export", "verbose")
+    skipped = ("teacher", "export", "verbose")
     words += [f"--{name}={value}" for name, value in SMALL.items() if name not in skipped]
     words += ["--noverbose", f"--workdir={tmp_path / 'run'}"]
     assert cli.main(words) == 0
@@ -153,12 +164,26 @@ def test_the_command(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"epsilon": 8.0}, r"`epsilon` must be in pixels of \[0, 1\].*did you mean 8/255"),
+        (
+            {"method": "ard", "epsilon": 8.0},
+            r"`epsilon` must be in pixels of \[0, 1\].*did you mean 8/255",
+        ),
         ({"epsilon": -1.0}, "`epsilon` must be positive"),
         ({"epsilon": float("nan")}, "`epsilon` must be positive"),
         ({"attack_steps": 0}, "`attack_steps` must be at least 1"),
         ({"attack_norm": "l1"}, "`attack_norm` must be one of"),
         ({"teacher_method": "pgd"}, "`teacher_method` must be one of"),
+        ({"epsilon": 0.1}, "`epsilon` would change nothing: it is a setting of methods that train"),
+        ({"attack_steps": 5}, "`attack_steps` would change nothing"),
+        ({"noise_stddev": 0.2}, "`noise_stddev` would change nothing"),
+        ({"method": "gaussian", "noise_stddev": 25.0}, "`noise_stddev` must be in pixels of"),
+        ({"method": "trades", "teacher": "a.keras"}, "`teacher` would change nothing"),
+        ({"method": "trades", "teacher_method": "trades"}, "`teacher_method` would change nothing"),
+        (
+            {"method": "ard", "teacher": "a.keras", "teacher_method": "trades"},
+            "`teacher_method` would change nothing",
+        ),
+        ({"method": "ard", "attack_norm": "l2"}, "`epsilon` must be given with attack_norm='l2'"),
         ({"method": "rslad", "perturbation": "gaussian"}, "makes its own perturbed pictures"),
         ({"method": "rslad", "augment": "crop,mixup"}, "mixup makes pictures that show two things"),
         ({"method": "mtard"}, "Method 'mtard', and no other, has a second teacher"),

@@ -83,9 +83,14 @@ def test_gradients(share, passed):
     ],
 )
 def test_objectives(cross_entropy, margin, passed):
-    gate = gates.objectives(cross_entropy, margin)
+    gate = gates.objectives(cross_entropy, margin, examples=100)
     assert gate["passed"] is passed
     assert ("one of the two is misled" in gate["reason"]) is not passed
+
+
+def test_three_of_few_examples_say_nothing():
+    assert gates.objectives(0.6, 0.66, examples=50)["passed"]
+    assert not gates.objectives(0.6, 0.68, examples=50)["passed"]
 
 
 @pytest.mark.parametrize(
@@ -128,7 +133,7 @@ def test_verdict():
     assert skipped["reason"] == "not run: Square is part of suite 'full'"
     said, reliable = gates.verdict([passed, skipped], 0.432, (0.4012, 0.4631))
     assert (said, reliable) == ("robust accuracy 43.2 % [40.1, 46.3]", True)
-    failed = [gates.gradients(0.5), passed, gates.objectives(1.0, 0.0)]
+    failed = [gates.gradients(0.5), passed, gates.objectives(1.0, 0.0, examples=100)]
     said, reliable = gates.verdict(failed, 0.432, (0.4, 0.5))
     assert said == "not reliable: zero gradients, cross-entropy against margin"
     assert reliable is False

@@ -12,6 +12,8 @@ from kdkeras.data import checks, sources
 from kdkeras.models import surgery
 
 SECONDS_BETWEEN_WRITES = 30.0
+# Beyond it no picture can be made out; what is larger counts in 0..255.
+LARGEST_SIGMA = 5.0
 
 
 def certify(
@@ -83,6 +85,11 @@ def certify(
         "alpha": bounds.level(alpha),
         "seed": arguments.integer("seed", seed),
     }
+    if settings["sigma"] > LARGEST_SIGMA:
+        raise ValueError(
+            "`sigma` must be in pixels of [0, 1]: of pixels in 0..255 divide it by 255. Received: "
+            f"sigma={settings['sigma']:g}"
+        )
     bounds.check_draws(settings["n"], settings["alpha"])
     batch_size = arguments.integer("batch_size", batch_size, low=1)
     images, ids = _checked(images, ids)

@@ -67,10 +67,10 @@ FLAGS = {
     "attack": (
         (
             "epsilon",
-            8 / 255,
+            None,
             float,
-            "largest change, in pixels of [0, 1]: 0.03, or 8/255; of each pixel (linf), or of the "
-            "whole image (l2)",
+            "largest change, in pixels of [0, 1]: 0.03, or 8/255; of each pixel (linf, 8/255 "
+            "unless given), or of the whole image (l2)",
         ),
         ("norm", "linf", str, "linf or l2"),
         (

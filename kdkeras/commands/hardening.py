@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 
-from kdkeras import certification, evaluation, files, robustness, runtimes, tables
+from kdkeras import arguments, certification, evaluation, files, robustness, runtimes, tables
 from kdkeras.commands import testing
 
 PASSED_ON = ("epsilon", "norm", "suite", "seed", "batch_size", "overwrite")
@@ -15,15 +15,17 @@ def attack(settings, paths):
     """`kdkeras attack`: what survives attacks, and whether that can be believed (else status 1)."""
     if not paths:
         raise ValueError("Name the model files to attack: kdkeras attack MODEL ...")
+    folders = _folders(paths, settings["output"])
+    settings = {**settings, "epsilon": _epsilon(settings)}
+    most = arguments.integer("max_images", settings["max_images"], low=1)
     splits = testing.splits_for(settings, paths[0])
     images, labels = evaluation.collect(splits.test)
-    images, labels = robustness.evenly(images, labels, settings["max_images"])
+    images, labels = robustness.evenly(images, labels, most)
     for path in paths:
         testing.outputs(path, images[:1], splits)
     transfers = [path for path in paths if path.endswith(".tflite")] or paths
     reports = {}
-    for path in paths:
-        folder = _folder(path, settings["output"])
+    for path, folder in zip(paths, folders, strict=True):
         surrogate = settings["surrogate"] if path in transfers else None
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always", UserWarning)
@@ -52,11 +54,30 @@ def attack(settings, paths):
     return 1 if doubtful else 0
 
 
-def _folder(path, output):
-    """Where a model's report goes."""
-    path = pathlib.Path(path)
-    folder = pathlib.Path(output) if output else path.parent / "attack"
-    return folder / path.name
+def _epsilon(settings):
+    if settings["epsilon"] is not None:
+        return settings["epsilon"]
+    if settings["norm"] == "l2":
+        raise ValueError(
+            "`epsilon` must be given with --norm=l2: 8/255, the default of linf, is of single "
+            "pixels, and hardly anything for a whole image. Usual: 0.5 or 1."
+        )
+    return 8 / 255
+
+
+def _folders(paths, output):
+    """Where the models' reports go; models of one name have their folders' names in front."""
+    found = []
+    for path in map(pathlib.Path, paths):
+        same = sum(pathlib.Path(other).name == path.name for other in paths)
+        name = path.name if same == 1 or not output else "-".join(path.absolute().parts[-2:])
+        found.append((pathlib.Path(output) if output else path.parent / "attack") / name)
+    if len(set(found)) < len(found):
+        raise ValueError(
+            "Each model must have a report of its own. Received: models whose reports would go to "
+            f"the same folder: {', '.join(sorted({str(f) for f in found if found.count(f) > 1}))}"
+        )
+    return found
 
 
 def certify(settings, paths):
@@ -70,7 +91,8 @@ def certify(settings, paths):
     splits = testing.splits_for(settings, path)
     images, labels = evaluation.collect(splits.test)
     testing.outputs(path, images[:1], splits)
-    ids, labels = robustness.evenly(np.arange(len(images)), labels, settings["max_images"])
+    most = arguments.integer("max_images", settings["max_images"], low=1)
+    ids, labels = robustness.evenly(np.arange(len(images)), labels, most)
     drawn = {name: settings[name] for name in ("sigma", "n", "n0", "alpha", "seed", "batch_size")}
     found = certification.certify(
         runtimes.load(path), images[ids], ids=ids, path=output, name=_name(path), **drawn

@@ -13,7 +13,7 @@ student, which needs no teacher, is often better than any of the others.
 
 import keras
 
-from kdkeras import losses, perturbations, teachers
+from kdkeras import arguments, losses, perturbations, teachers
 from kdkeras import terms as distillation_terms
 from kdkeras.methods import knowledge
 from kdkeras.models import surgery
@@ -186,7 +186,7 @@ def gaussian(*, student, teacher, alpha=0.1, temperature=4.0, stddev=None, lam=N
 def defensive(*, student, teacher, temperature=20.0):
     """Defensive distillation, kept as the known-broken example: it hides gradients, no more.
 
-    `T^2 KL(softmax(z_T / T) || softmax(z_S / T))` on clean inputs, of a teacher that was trained at
+    `T KL(softmax(z_T / T) || softmax(z_S / T))` on clean inputs, of a teacher that was trained at
     `T` itself (here: any teacher, its logits times `T`). The student's logits are `T` times too
     large at temperature 1, where cross-entropy has no gradient left in float32. Papernot et al.,
     [Distillation as a Defense](https://arxiv.org/abs/1511.04508), 2016; broken by Carlini and
@@ -195,9 +195,10 @@ def defensive(*, student, teacher, temperature=20.0):
     scaled = keras.layers.Rescaling(temperature, dtype="float32", name="logits_times_temperature")
     inputs, outputs = surgery.input_of(teacher), surgery.output_of(teacher)
     scaled_teacher = keras.Model(inputs, scaled(outputs), name=f"{teacher.name}_at_temperature")
-    return knowledge.hinton(
-        student=student, teacher=scaled_teacher, alpha=0.0, temperature=temperature
-    )
+    # SoftTargets has a factor T^2; with T alone, the gradient of large logits is an ordinary one.
+    soft = _soft("soft_targets", temperature)
+    term = distillation_terms.Term(soft, 1.0 / arguments.positive("temperature", temperature))
+    return {"student": student, "teacher": scaled_teacher, "alpha": 0.0, "terms": [term]}
 
 
 def _soft(name, temperature=1.0):

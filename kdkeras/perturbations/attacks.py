@@ -109,6 +109,11 @@ class PGD:
             )
 
     def __call__(self, model, x, targets, teacher=None):
+        if not isinstance(targets, dict):
+            raise ValueError(
+                "`targets` must be a dict with the labels under 'label': {'label': y}. Received: "
+                f"{type(targets).__name__}"
+            )
         x = tf.cast(x, tf.float32)
         if tf.executing_eagerly():
             _check_inside(x, self.bounds)

@@ -88,7 +88,7 @@ def found_by_gates(report, outcomes, zero):
         gates.curve(epsilons, accuracies, examples=examples, classes=told["classes"]),
         gates.order(accuracy["fgsm"], cross_entropy, worst, examples=examples),
         gates.gradients(zero),
-        gates.objectives(cross_entropy, margin),
+        gates.objectives(cross_entropy, margin, examples=examples),
         _queries(report, outcomes),
         gates.steps(margin, accuracy["pgd40_margin"], examples=examples),
     ]
