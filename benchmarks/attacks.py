@@ -146,7 +146,9 @@ def how():
     return (
         f"Batches of {FLAGS.batch_size} digits of 32 x 32 pixels, epsilon 8/255, step 2/255, "
         f"{FLAGS.rounds} rounds, {os.cpu_count()} cores ({platform.machine()}), no GPU. "
-        f"{versions}. `python benchmarks/attacks.py --rounds={FLAGS.rounds}`"
+        f"{versions}. `python benchmarks/attacks.py --rounds={FLAGS.rounds}`\n\nRun eagerly, "
+        "kdkeras finds what the two find, bit for bit; compiled, it rounds otherwise, and in a "
+        "deep network signs of gradients next to 0 turn, and paths part."
     )
 
 
