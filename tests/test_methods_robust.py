@@ -328,6 +328,12 @@ def test_teacher_outputs_that_are_not_there(nets):
             kdkeras.Distiller(student=student, teacher=both, terms=terms)
 
 
+def test_settings_of_an_attack_are_known_by_name(nets):
+    student, teacher, _ = nets
+    with pytest.raises(ValueError, match="setting='eps'. Did you mean .*'epsilon'"):
+        methods.rslad(student=student, teacher=teacher, eps=0.1)
+
+
 def test_no_terms_only_with_alpha_1(nets):
     student, teacher, _ = nets
     with pytest.raises(ValueError, match="at least one unless `alpha` is 1"):

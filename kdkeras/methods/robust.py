@@ -11,6 +11,8 @@ The robust teacher is what counts: from one without robustness `adversarial_trai
 student, which needs no teacher, is often better than any of the others.
 """
 
+import inspect
+
 import keras
 
 from kdkeras import arguments, losses, perturbations, teachers
@@ -30,7 +32,7 @@ def adversarial_training(*, student, teacher=None, epsilon=EPSILON, steps=10, **
     Learning Models Resistant to Adversarial Attacks](https://arxiv.org/abs/1706.06083), ICLR 2018.
     """
     del teacher
-    perturbation = perturbations.PGD(epsilon=epsilon, steps=steps, **attack)
+    perturbation = _pgd(epsilon, steps, attack)
     return {"student": student, "alpha": 1.0, "terms": [], "perturbation": perturbation}
 
 
@@ -49,7 +51,7 @@ def trades(*, student, teacher=None, alpha=0.5, beta=6.0, epsilon=EPSILON, steps
         "alpha": alpha,
         "terms": [term],
         "hard_view": "clean",
-        "perturbation": perturbations.PGD(epsilon=epsilon, steps=steps, **attack),
+        "perturbation": _pgd(epsilon, steps, attack),
     }
 
 
@@ -213,6 +215,13 @@ def _both_views(robust_weight, teacher_view="clean"):
     return [robust] if robust_weight == 1.0 else [robust, clean]
 
 
+def _pgd(epsilon, steps, attack):
+    settings = tuple(inspect.signature(perturbations.PGD).parameters)
+    for name in attack:
+        arguments.one_of("setting", name, settings)
+    return perturbations.PGD(epsilon=epsilon, steps=steps, **attack)
+
+
 def _attacked(student, teacher, alpha, terms, epsilon, steps, attack):
     return {
         "student": student,
@@ -220,5 +229,5 @@ def _attacked(student, teacher, alpha, terms, epsilon, steps, attack):
         "alpha": alpha,
         "terms": terms,
         "hard_view": "clean",
-        "perturbation": perturbations.PGD(epsilon=epsilon, steps=steps, **attack),
+        "perturbation": _pgd(epsilon, steps, attack),
     }
