@@ -3,6 +3,7 @@
 import keras
 
 from kdkeras import choices, evaluation, robustness
+from kdkeras.robustness import intervals
 
 # A fast estimate, for it is made every epoch.
 EXAMPLES = 256
@@ -89,4 +90,4 @@ def warn_of_teacher(built, recipe, splits):
 def _chance(classes, examples):
     """The accuracy of guessing, and two standard errors."""
     chance = 1.0 / classes
-    return chance + 2.0 * (chance * (1.0 - chance) / examples) ** 0.5
+    return chance + 2.0 * intervals.standard_error(chance, examples)

@@ -6,11 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from kdkeras.data import sources
-from kdkeras.perturbations import objectives
+from kdkeras.perturbations import attacks, objectives
 from kdkeras.robustness import targets
-
-# As in the attacks: keeps small gradients above the smallest float16.
-SCALE = 256.0
 
 
 def run(attack, target, images, labels, standing, shown, *, batch_size, verbose):
@@ -60,7 +57,7 @@ def without_gradient(target, images, labels, *, batch_size):
         with tf.GradientTape() as tape:
             tape.watch(x)
             loss = objectives.cross_entropy(y, target.network(x, training=False))
-            scaled = SCALE * tf.reduce_sum(loss)
+            scaled = attacks.SCALE * tf.reduce_sum(loss)
         return tf.reduce_max(tf.abs(tape.gradient(scaled, x)), axis=[1, 2, 3])
 
     batch = _batch(images, batch_size)
