@@ -37,6 +37,7 @@ __all__ = [
     "methods",
     "models",
     "perturbations",
+    "quantization",
     "robustness",
     "run",
     "runtimes",
@@ -60,6 +61,7 @@ _WITH_REGISTERED_CLASSES = (
     "teachers",
     "terms",
     "distiller",
+    "quantization",
 )
 
 

@@ -5,6 +5,7 @@ SCHEDULES = ("cosine", "constant")
 PERTURBATIONS = ("none", "gaussian")
 PLACES = ("step", "pipeline")
 NORMS = ("linf", "l2")
+QUANTIZATIONS = ("none", "int8")
 STRATEGIES = ("none", "mirrored", "multiworker")
 PRECISION_POLICIES = ("float32", "mixed_float16", "mixed_bfloat16")
 TEACHER_METHODS = ("auto", "labels", "adversarial_training", "trades")
@@ -78,6 +79,10 @@ def _check_used(recipe):
         ("noise_stddev", noise, "method='gaussian' and perturbation='gaussian'"),
         ("teacher_method", teacher_is_trained, "a teacher that is trained here, no file"),
         ("teacher", taught, "methods with a teacher"),
+        *(
+            (name, recipe.quantize != "none", "quantize='int8'")
+            for name in ("quantize_epochs", "quantize_learning_rate")
+        ),
     ):
         if not used and getattr(recipe, name) != getattr(default, name):
             raise ValueError(

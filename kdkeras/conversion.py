@@ -1,21 +1,43 @@
 """Converts a SavedModel to TFLite: run as a process of its own, for the converter leaks memory."""
 
+import json
 import sys
 
+import numpy as np
 import tensorflow as tf
 
 
-def convert(saved_model, path, precision):
-    """Writes the `.tflite` file of a SavedModel, with operators that every runtime has."""
+def convert(saved_model, path, *, precision, pixels, images, aware):
+    """Writes the `.tflite` file of a SavedModel, with operators that every runtime has.
+
+    Args:
+        saved_model: The folder.
+        path: The file to write.
+        precision: "float32", "float16", "dynamic", "int8" or "int16x8".
+        pixels: "float32", "uint8" or "int8": of int8 files the dtype of input and output.
+        images: Path of an `.npy` file of images that the ranges are measured on, or None.
+        aware: Whether the SavedModel holds its ranges.
+    """
     converter = tf.lite.TFLiteConverter.from_saved_model(saved_model)
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    target = converter.target_spec
+    target.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     if precision != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if precision == "float16":
-        converter.target_spec.supported_types = [tf.float16]
+        target.supported_types = [tf.float16]
+    if images is not None:
+        calibration = np.load(images)
+        converter.representative_dataset = lambda: ([image[None]] for image in calibration)
+        target.supported_ops = [
+            tf.lite.OpsSet.TFLITE_BUILTINS_INT8
+            if precision == "int8"
+            else tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+        ]
+    if precision == "int8" and (images is not None or aware):
+        converter.inference_input_type = converter.inference_output_type = tf.as_dtype(pixels)
     with open(path, "wb") as file:
         file.write(converter.convert())
 
 
 if __name__ == "__main__":
-    convert(*sys.argv[1:])
+    convert(sys.argv[1], sys.argv[2], **json.loads(sys.argv[3]))

@@ -139,6 +139,16 @@ class Recipe:
         True, "also train the control: the same student, seed and budget, on labels only"
     )
 
+    quantize: str = _setting(
+        "none",
+        "none, or int8: train the finished student further, against its teacher, with weights and "
+        "activations rounded as in the int8 .tflite that is then written (docs/deploy.md)",
+    )
+    quantize_epochs: int = _setting(5, "epochs of that training")
+    quantize_learning_rate: float = _setting(
+        3e-4, "peak learning rate of that training, which uses Adam"
+    )
+
     # Training
     epochs: int = _setting(
         12, "epochs of each training; of the teacher too, unless --teacher_epochs", teacher=True
@@ -191,12 +201,12 @@ class Recipe:
             _check_type(field, getattr(self, field.name))
         if self.alpha is not None:
             arguments.fraction("alpha", self.alpha)
-        for name in ("noise_stddev", "learning_rate", "epsilon"):
+        for name in ("noise_stddev", "learning_rate", "quantize_learning_rate", "epsilon"):
             arguments.positive(name, getattr(self, name))
         for name in ("weight_decay", "warmup_epochs"):
             arguments.nonnegative(name, getattr(self, name))
         counts = ("epochs", "teacher_epochs", "batch_size", "image_size", "max_train")
-        for name in (*counts, "attack_steps"):
+        for name in (*counts, "attack_steps", "quantize_epochs"):
             if getattr(self, name) is not None:
                 arguments.number(name, getattr(self, name), low=1, expected="at least 1")
         for name in ("temperature", "teacher_width", "student_width"):
@@ -208,6 +218,7 @@ class Recipe:
         arguments.one_of("schedule", self.schedule, choices.SCHEDULES)
         arguments.one_of("perturbation", self.perturbation, choices.PERTURBATIONS)
         arguments.one_of("perturb_in", self.perturb_in, choices.PLACES)
+        arguments.one_of("quantize", self.quantize, choices.QUANTIZATIONS)
         arguments.one_of("strategy", self.strategy, choices.STRATEGIES)
         arguments.one_of("precision_policy", self.precision_policy, choices.PRECISION_POLICIES)
         arguments.one_of("attack_norm", self.attack_norm, choices.NORMS)

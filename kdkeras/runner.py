@@ -2,31 +2,27 @@
 
 import contextlib
 import dataclasses
-import pathlib
 import sys
 import time
 
 import keras
-import tensorflow as tf
 
 from kdkeras import (
-    arguments,
     choices,
     data,
     distribution,
+    environment,
     evaluation,
     export,
     feeding,
     files,
     models,
-    runtimes,
+    quantizing,
     stages,
     training,
     vigilance,
     workdir,
 )
-
-FORMATS = ("saved_model", "tflite")
 
 
 def run(recipe):
@@ -42,7 +38,8 @@ def run(recipe):
     Returns:
         The dict that `results.json` in the work directory holds: `models` (for each its size, its
         `training` and its `test` metrics), `distillation` (alpha and the terms), `gain` (test
-        accuracy over the control's), `exports`, `seconds`, `environment`, `recipe`, `files`.
+        accuracy over the control's), `exports` (what `kdkeras.export.flavours` reports), `seconds`,
+        `environment`, `recipe`, `files`.
 
     Raises:
         ValueError: Something in the settings, the data or the work directory does not fit; nothing
@@ -96,16 +93,24 @@ def _run(recipe, names):
         images, labels = evaluation.collect(splits.test)
         logits = {name: evaluation.logits_of(model, images) for name, model in built.items()}
         if recipe.export:
-            exports = export_student(
-                built["student"], folder / "export", images, overwrite=recipe.resume
+            exports = export.flavours(
+                built["student"],
+                folder / "export",
+                images,
+                labels,
+                kinds=["saved_model", "float32", *(["int8"] if "quantized" in built else [])],
+                quantized=built.get("quantized"),
+                teacher=built.get("teacher"),
+                class_names=splits.class_names,
+                overwrite=recipe.resume,
+                verbose=recipe.verbose,
             )
-            files.write_text(folder / "export" / "labels.txt", (folder / "labels.txt").read_text())
         results = {
             "format": workdir.FORMAT,
             "models": _tested(built, trainings, logits, labels),
             "exports": exports,
-            "seconds": {name: trainings[name]["seconds"] for name in names},
-            "environment": workdir.environment(),
+            "seconds": {name: record["seconds"] for name, record in trainings.items()},
+            "environment": environment.described(),
             "recipe": recipe.to_dict(),
         }
         if "student" in names:
@@ -144,6 +149,8 @@ def _trained(recipe, names):
             vigilance.warn_of_teacher(built, recipe, splits)
     if answers is not None:
         answers.close()
+    if recipe.quantize != "none" and "student" in names:
+        built["quantized"], trainings["quantized"] = quantizing.train(built, recipe, splits)
     return splits, built, trainings, answers
 
 
@@ -211,49 +218,6 @@ def _tested(built, trainings, logits, labels):
         }
         for name, model in built.items()
     }
-
-
-def export_student(
-    student, folder, images, *, precision="float32", formats=FORMATS, overwrite=False
-):
-    """Writes a student's SavedModel and `.tflite` file and compares each with it on `images`.
-
-    Args:
-        student: `keras.Model`.
-        folder: Where they go, as `saved_model` and `student.tflite` (`student.float16.tflite`).
-        images: Array of images to compare on.
-        precision: Of the `.tflite` file, as in `kdkeras.export.tflite`.
-        formats: Which to write: some of "saved_model" and "tflite".
-        overwrite: Whether to replace what is there.
-
-    Returns:
-        Dict by format: `path`, `bytes`, `images` (how many were compared), `agreement` (share of
-        them with the student's top class) and `largest_difference` (in probability).
-    """
-    folder = pathlib.Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    logits = evaluation.logits_of(student, images)
-    options = {"images": images, "overwrite": overwrite}
-    made = {}
-    for kind in formats:
-        arguments.one_of("formats", kind, FORMATS)
-        if kind == "saved_model":
-            path = export.saved_model(student, folder / kind, **options)
-        else:
-            suffix = "" if precision == "float32" else f".{precision}"
-            path = folder / f"student{suffix}.tflite"
-            export.tflite(student, path, precision, **options)
-        of_file = runtimes.load(path)(images)
-        difference = tf.nn.softmax(of_file) - tf.nn.softmax(logits)
-        parts = [path] if path.is_file() else [part for part in path.rglob("*") if part.is_file()]
-        made[kind] = {
-            "path": str(path),
-            "bytes": sum(part.stat().st_size for part in parts),
-            "images": len(images),
-            "agreement": float((of_file.argmax(-1) == logits.argmax(-1)).mean()),
-            "largest_difference": float(tf.reduce_max(tf.abs(difference))),
-        }
-    return made
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """One call for the outputs of a model file, whichever runtime reads it."""
 
+import functools
 import pathlib
 
 import keras
@@ -10,20 +11,29 @@ from kdkeras import models, noise
 from kdkeras.models import surgery
 
 BATCH = 256
+# What outputs that are no logits are called, and the smallest probability that is told from 0.
+PROBABILITIES = ("probabilities", "probabilities:0")
+TINY = float(np.finfo("float32").tiny)
 
 
 def load(path):
-    """A function from images to logits, for a `.keras` file, a SavedModel or a `.tflite` file.
+    """A function from images to logits, for a `.keras`, `.tflite` or `.onnx` file or a SavedModel.
+
+    Whatever a file takes and gives (uint8 pixels, quantised values, probabilities), the function
+    takes images in [0, 1] and gives logits; of probabilities, their logarithms.
 
     Args:
-        path: The file or folder. A softmax at the end of a `.keras` model is taken off.
+        path: The file or folder. A softmax at the end of a `.keras` model is taken off. Of `.onnx`
+            files onnxruntime is needed: `pip install 'kdkeras[onnx]'`.
 
     Returns:
         A function of a float32 array `(batch, ...)` that gives a float32 array `(batch, classes)`.
-        Its attribute `input_shape` is the shape of one example.
+        Its attribute `input_shape` is the shape of one example, and `differentiable` says whether
+        it has gradients.
 
     Raises:
         ValueError: There is no such file, it is of another kind, or it cannot be read.
+        ImportError: onnxruntime is needed and not installed.
 
     Example:
 
@@ -37,12 +47,15 @@ def load(path):
             return KerasModel(graph(keras.models.load_model(path, compile=False), path))
         if path.suffix == ".tflite":
             return LiteRT(path)
+        if path.suffix == ".onnx":
+            return Onnx(path)
         if (path / "saved_model.pb").exists():
             return SavedModel(path)
     except (OSError, ValueError, RuntimeError, TypeError) as error:
         raise ValueError(f"'{path}' cannot be read as a model: {error}") from error
     raise ValueError(
-        f"`path` must be a .keras file, a .tflite file or a SavedModel folder. Received: '{path}'"
+        "`path` must be a .keras, .tflite or .onnx file, or a SavedModel folder. "
+        f"Received: '{path}'"
     )
 
 
@@ -63,6 +76,8 @@ def graph(model, path):
 class KerasModel:
     """A Keras model, run in batches."""
 
+    differentiable = True
+
     def __init__(self, model):
         self.model = model
         self.input_shape = tuple(model.input_shape[1:])
@@ -70,24 +85,43 @@ class KerasModel:
     def __call__(self, images):
         # Called, not `predict`ed: tracing takes longer than a test split, and TensorFlow warns of
         # it where many models are run.
+        images = pixels(images, np.float32)
         return _in_batches(lambda batch: self.model(batch, training=False), images)
+
+    def on(self, image):
+        """A function that runs the model once on a batch of one image, for timing."""
+        run = tf.function(lambda batch: self.model(batch, training=False), autograph=False)
+        return functools.partial(run, tf.constant(pixels(image, np.float32)))
 
 
 class SavedModel:
-    """A SavedModel with the endpoint `serve`."""
+    """A SavedModel with the endpoint `serve`, or with `logits` beside it, as kdkeras writes it."""
 
     def __init__(self, path):
         self.loaded = tf.saved_model.load(str(path))
-        spec = self.loaded.signatures["serving_default"].structured_input_signature[1]
-        (image,) = spec.values()
+        signatures = self.loaded.signatures
+        (image,) = signatures["serving_default"].structured_input_signature[1].values()
         self.input_shape = tuple(image.shape[1:])
+        self.dtype = image.dtype.as_numpy_dtype
+        self.differentiable = image.dtype.is_floating
+        self.endpoint = self.loaded.logits if "logits" in signatures else self.loaded.serve
+
+    def logits(self, images):
+        """The logits of a tensor of images, differentiable where the input is of floats."""
+        return self.endpoint(images)
 
     def __call__(self, images):
-        return _in_batches(self.loaded.serve, images)
+        return _in_batches(self.endpoint, pixels(images, self.dtype))
+
+    def on(self, image):
+        """A function that runs the model once on a batch of one image, for timing."""
+        return functools.partial(self.loaded.serve, tf.constant(pixels(image, self.dtype)))
 
 
 class LiteRT:
     """A `.tflite` file in `ai_edge_litert`, one image at a time, as on a phone."""
+
+    differentiable = False
 
     def __init__(self, path):
         with noise.hushed():
@@ -98,17 +132,81 @@ class LiteRT:
         (self.input,) = self.interpreter.get_input_details()
         (self.output,) = self.interpreter.get_output_details()
         self.input_shape = tuple(int(size) for size in self.input["shape"][1:])
+        signatures = list(self.interpreter.get_signature_list().values())
+        self.output_name = signatures[0]["outputs"][0] if signatures else self.output["name"]
 
     def __call__(self, images):
+        scale, zero_point = self.output["quantization"]
         outputs = []
-        for image in np.asarray(images, "float32"):
+        for image in pixels(images, self.input["dtype"], *self.input["quantization"]):
             self.interpreter.set_tensor(self.input["index"], image[None])
             self.interpreter.invoke()
             outputs.append(self.interpreter.get_tensor(self.output["index"])[0])
-        return np.stack(outputs)
+        found = np.stack(outputs).astype("float32")
+        if scale:
+            found = np.float32(scale) * (found - zero_point)
+        return log(found, least=scale / 2 or TINY) if self.output_name in PROBABILITIES else found
+
+    def on(self, image):
+        """A function that runs the model once on a batch of one image, for timing."""
+        seen = pixels(image, self.input["dtype"], *self.input["quantization"])
+        self.interpreter.set_tensor(self.input["index"], seen)
+        return self.interpreter.invoke
+
+
+class Onnx:
+    """A `.onnx` file in `onnxruntime`, which is not installed with kdkeras."""
+
+    differentiable = False
+
+    def __init__(self, path):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        self.session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+        (self.input,) = self.session.get_inputs()
+        (self.output,) = self.session.get_outputs()
+        self.input_shape = tuple(self.input.shape[1:])
+        self.dtype = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}[self.input.type]
+
+    def __call__(self, images):
+        seen = pixels(images, self.dtype)
+        (found,) = zip(
+            *(self.session.run(None, {self.input.name: image[None]}) for image in seen), strict=True
+        )
+        found = np.concatenate(found)
+        return log(found) if self.output.name in PROBABILITIES else found
+
+    def on(self, image):
+        """A function that runs the model once on a batch of one image, for timing."""
+        feed = {self.input.name: pixels(image, self.dtype)}
+        return functools.partial(self.session.run, None, feed)
+
+
+def pixels(images, dtype, scale=0.0, zero_point=0):
+    """Images in [0, 1] as an input of some dtype takes them.
+
+    Args:
+        images: Array.
+        dtype: float32 as they are; integers by `scale` and `zero_point`, or in 0..255.
+        scale, zero_point: Of a quantised input.
+    """
+    if np.issubdtype(dtype, np.floating):
+        return np.asarray(images, dtype)
+    limits = np.iinfo(dtype)
+    levels = np.rint(np.asarray(images, "float64") / (scale or 1 / 255)) + zero_point
+    return np.clip(levels, limits.min, limits.max).astype(dtype)
+
+
+def log(probabilities, *, least=TINY):
+    """Logits of probabilities: their logarithm, of `least` where they are smaller."""
+    return np.log(np.maximum(probabilities, least)).astype("float32")
 
 
 def _in_batches(run, images):
     batches = (images[start : start + BATCH] for start in range(0, len(images), BATCH))
-    outputs = [run(tf.constant(batch, tf.float32)) for batch in batches]
+    outputs = [run(tf.constant(batch)) for batch in batches]
     return np.concatenate([tf.cast(output, tf.float32).numpy() for output in outputs])

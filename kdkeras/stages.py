@@ -223,17 +223,18 @@ def train(name, built, recipe, splits, answers=None):
     if from_file:
         record = {"loaded": recipe.teacher, "seconds": 0.0}
     else:
-        record = _fit(name, built, recipe, splits, answers)
+        record = fit(name, built, recipe, splits, answers)
     if distribution.leads(recipe.strategy):
         vigilance.warn_of_chance(name, record, splits)
     if together and name == "student":
         # First, for a student's file says that this stage is done.
-        _write("teacher", built, recipe, {"trained with": "student", "seconds": 0.0})
-    _write(name, built, recipe, record)
+        write("teacher", built, recipe, {"trained with": "student", "seconds": 0.0})
+    write(name, built, recipe, record)
     return record
 
 
-def _write(name, built, recipe, record):
+def write(name, built, recipe, record):
+    """Writes a trained model as `<name>.keras`, and the record of its training."""
     with files.atomic_path(recipe.directory / f"{name}.keras") as temporary:
         built[name].save(temporary)
     logs = recipe.directory / "logs"
@@ -241,7 +242,8 @@ def _write(name, built, recipe, record):
     files.write_json(logs / f"{name}.json", record)
 
 
-def _fit(name, built, recipe, splits, answers):
+def fit(name, built, recipe, splits, answers=None, *, stage=None):
+    """Trains one model of `built`, in place; its logs are called `stage`, or as it is."""
     keras.utils.set_random_seed(recipe.seed)
     epochs = _epochs(name, recipe)
     validation = splits.validation.batch(feeding.validation_batch_size(splits))
@@ -268,7 +270,7 @@ def _fit(name, built, recipe, splits, answers):
         ),
         validation,
         recipe=recipe,
-        stage=name,
+        stage=stage or name,
         epochs=epochs,
         watched=watched,
     )

@@ -17,6 +17,7 @@ COLUMNS = (
 )
 # Columns that are there only where some model has them.
 OPTIONAL = ("robust_accuracy", "corrupted")
+DIFFERENCES = ("largest", "mean")
 
 
 def aligned(rows):
@@ -74,7 +75,7 @@ def results(found):
     if "attack" in found:
         parts.append(_under_attack(found))
     if found["exports"]:
-        parts.append(exports(found["exports"]))
+        parts.append(f"Exported:\n\n{exports(found['exports'])}")
     return "\n\n".join(parts)
 
 
@@ -93,21 +94,52 @@ def _under_attack(found):
     return said
 
 
-def exports(made):
-    """What was exported, a line a file.
+def exports(report):
+    """What was exported: a row a file, with student and teacher above them.
 
     Args:
-        made: Dict by format, as `kdkeras.runner.export_student` gives it.
+        report: Dict, as `kdkeras.export.flavours` gives it.
 
     Returns:
-        A string of lines.
+        A string of lines of at most 80 characters, but for what a converter says.
     """
-    return "\n".join(
-        f"{one['path']}: {one['bytes']:,} bytes; same class as the student on "
-        f"{one['agreement']:.2%} of {one['images']:,} images, probabilities within "
-        f"{one['largest_difference']:.0e}"
-        for one in made.values()
-    )
+    rows = [["", "KB", "takes", "accuracy", "agrees", "largest", "mean", "ms", "p95"]]
+    for role in ("teacher", "student"):
+        if role in report:
+            rows.append(_exported(role, report[role]))
+    rows += [_exported(kind, row) for kind, row in report["files"].items()]
+    said = [
+        f"Each file on {report['images']:,} images. agrees: with the student's top class; largest, "
+        "mean: difference in probability; ms, p95: one image on one thread, median and 95th "
+        "percentile, of teacher and student as TensorFlow graphs."
+    ]
+    if report["calibration"]:
+        said.append(f"Calibrated on {report['calibration']:,} training images.")
+    operators = {
+        name
+        for row in report["files"].values()
+        if row["path"].endswith(".tflite")
+        for name in row["operators"]
+    }
+    if operators:
+        said.append(f"Operators of the .tflite files: {', '.join(sorted(operators))}.")
+    lines = [aligned(rows), "", *(_wrapped(text, indent="") for text in said)]
+    lines += [f"Written: {row['path']}" for row in report["files"].values()]
+    lines += [f"FAILED  {kind}: {reason}" for kind, reason in report["failed"].items()]
+    return "\n".join(lines)
+
+
+def _exported(name, row):
+    cells = [name, f"{row['bytes'] / 1e3:,.1f}", row.get("input", "")]
+    cells.append(f"{row['test']['accuracy']:.2%}" if "test" in row else "-")
+    for key, form in (
+        ("agreement", "{:.2%}"),
+        *((f"{x}_difference", "{:.0e}") for x in DIFFERENCES),
+    ):
+        cells.append(form.format(row[key]) if key in row else "-")
+    for key in ("median_ms", "p95_ms"):
+        cells.append(f"{row['latency'][key]:.3f}" if "latency" in row else "-")
+    return cells
 
 
 def attacks(report):
@@ -186,5 +218,5 @@ def _interval(pair):
     return f"{100 * pair[0]:.1f} - {100 * pair[1]:.1f}"
 
 
-def _wrapped(text):
-    return textwrap.fill(text, 79, subsequent_indent=" " * 8, break_on_hyphens=False)
+def _wrapped(text, indent=" " * 8):
+    return textwrap.fill(text, 79, subsequent_indent=indent, break_on_hyphens=False)

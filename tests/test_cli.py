@@ -148,7 +148,9 @@ def test_everything_is_written(work):
     assert set(results["environment"]) >= {"tensorflow", "keras", "python", "git_revision"}
     assert results["seconds"]["all"] > 0
     assert results["files"]["student.keras"] == files.digest(work / "student.keras")
-    assert results["exports"]["tflite"]["agreement"] == 1.0
+    assert results["exports"]["files"]["float32"]["agreement"] == 1.0
+    assert results["exports"]["failed"] == {}
+    assert json.loads((work / "export" / "report.json").read_text()) == results["exports"]
     assert recipe.read(work / "recipe.json").learning_rate == 0.001
 
 
@@ -200,7 +202,9 @@ def test_export(capsys, work, tmp_path):
     words = [f"--model={work / 'student.keras'}", f"--output={tmp_path / 'out'}"]
     status, out, _ = run(capsys, "export", *words, "--precision=float16")
     assert status == 0
-    assert "same class as the student on 100.00% of 64 images" in out
+    assert "Each file on 64 images." in out
+    row = next(line for line in out.splitlines() if line.startswith("float16"))
+    assert row.split()[4] == "100.00%"
     assert (tmp_path / "out" / "student.float16.tflite").exists()
     assert (tmp_path / "out" / "labels.txt").exists()
     status, _, err = run(capsys, "export", *words)

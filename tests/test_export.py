@@ -1,10 +1,15 @@
 """Exported files: right or refused."""
 
+import json
+import zipfile
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from kdkeras import export, models, runtimes
+from kdkeras.export import converting, proving
 
 
 def student(policy="float32"):
@@ -31,24 +36,54 @@ def student(policy="float32"):
     images = np.random.default_rng(0).random((32, 8, 8, 3), "float32")
     for _ in range(10):
         model(images, training=True)
+    # And answers that differ between images.
+    last = model.get_layer("logits")
+    last.set_weights([40 * weights for weights in last.get_weights()])
+    kernel, bias = last.get_weights()
+    last.set_weights([kernel, bias - np.mean(model(images, training=False), axis=0)])
     return model
 
 
 @pytest.fixture(scope="module")
 def images():
-    return np.random.default_rng(2).random((12, 8, 8, 3), "float32")
+    return np.random.default_rng(2).integers(0, 256, (40, 8, 8, 3)).astype("float32") / 255
 
 
 def softmax(logits):
     return np.asarray(keras.ops.softmax(logits))
 
 
+def details(path):
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(path))
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+# What the files are
+
+
 def test_saved_model_equals_the_student(tmp_path, images):
     model = student()
-    path = export.saved_model(model, tmp_path / "m", images=images)
+    path = export.saved_model(model, tmp_path / "m", images=images, class_names=["a", "b", "ö"])
     run = runtimes.load(path)
     assert run.input_shape == (8, 8, 3)
     np.testing.assert_allclose(run(images), model(images), atol=1e-5)
+    given = run.loaded.signatures["serving_default"](tf.constant(images))
+    assert set(given) == {"probabilities"}
+    np.testing.assert_allclose(given["probabilities"], softmax(model(images)), atol=1e-5)
+    assert (path / "assets.extra" / "labels.txt").read_text(encoding="utf-8") == "a\nb\nö\n"
+
+
+def test_saved_model_of_bytes_and_logits(tmp_path, images):
+    model = student()
+    options = {"images": images, "pixels": "uint8", "output": "logits"}
+    run = runtimes.load(export.saved_model(model, tmp_path / "m", **options))
+    assert not run.differentiable
+    np.testing.assert_allclose(run(images), model(images), atol=1e-4)
+    given = run.loaded.serve(tf.constant(np.rint(images * 255).astype("uint8")))
+    np.testing.assert_allclose(given["logits"], model(images), atol=1e-4)
 
 
 def test_mobilenet_v2_as_tflite(tmp_path):
@@ -56,8 +91,37 @@ def test_mobilenet_v2_as_tflite(tmp_path):
     model = models.mobilenet_v2(input_shape=(16, 16, 3), num_classes=3, alpha=0.35)
     for _ in range(10):
         model(images, training=True)
-    run = runtimes.load(export.tflite(model, tmp_path / "m.tflite", images=images))
-    np.testing.assert_allclose(run(images), model(images), atol=1e-3)
+    path = export.tflite(model, tmp_path / "m.tflite", images=images, output="logits")
+    np.testing.assert_allclose(runtimes.load(path)(images), model(images), atol=1e-3)
+
+
+def test_a_tflite_file_for_apps(tmp_path, images):
+    """One image at a time, named ends, class names inside; probabilities that are the student's."""
+    model = student()
+    names = ["cat", "dog", "größe"]
+    path = export.tflite(model, tmp_path / "m.tflite", images=images, class_names=names)
+    interpreter = details(path)
+    assert interpreter.get_signature_list() == {
+        "serving_default": {"inputs": ["image"], "outputs": ["probabilities"]}
+    }
+    classify = interpreter.get_signature_runner()
+    given = [classify(image=image[None])["probabilities"][0] for image in images]
+    np.testing.assert_allclose(given, softmax(model(images)), atol=1e-5)
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+        assert archive.read("labels.txt").decode() == "cat\ndog\ngröße\n"
+        told = json.loads(archive.read("kdkeras.json"))
+    assert told == export.about(path)
+    assert told["labels"] == names
+    assert told["input"] == {
+        "name": "image",
+        "shape": [1, 8, 8, 3],
+        "dtype": "float32",
+        "pixels": "0..1",
+    }
+    assert told["output"]["name"] == "probabilities"
+    assert told["output"]["scale"] is None
+    np.testing.assert_allclose(softmax(runtimes.load(path)(images)), given, atol=1e-6)
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
@@ -65,29 +129,144 @@ def test_tflite_equals_the_student_whatever_its_policy(tmp_path, images, policy)
     model = student(policy)
     twin = student()
     twin.set_weights(model.get_weights())
-    run = runtimes.load(export.tflite(model, tmp_path / "m.tflite", images=images))
+    path = export.tflite(model, tmp_path / "m.tflite", images=images, output="logits")
+    run = runtimes.load(path)
     assert run.input_shape == (8, 8, 3)
-    np.testing.assert_allclose(run(images), twin(images), atol=1e-4)
+    np.testing.assert_allclose(run(images), twin(images), atol=1e-3)
     assert model.get_layer("logits").dtype_policy.name == "float32"
-    details = run.interpreter._get_ops_details()
-    assert not [op["op_name"] for op in details if "Flex" in op["op_name"]]
+    assert model.layers[2].dtype_policy.name == policy
 
 
-@pytest.mark.parametrize(("precision", "smaller"), [("float16", 0.75), ("dynamic", 0.75)])
-def test_smaller_files(tmp_path, images, precision, smaller):
+@pytest.mark.parametrize(
+    ("precision", "smaller", "largest"),
+    [("float16", 0.75, 1e-2), ("dynamic", 0.75, 0.1), ("int16x8", 0.8, 0.1)],
+)
+def test_smaller_files(tmp_path, images, precision, smaller, largest):
     model = student()
+    calibration = images if precision == "int16x8" else None
+    options = {"images": images, "calibration": calibration}
     whole = export.tflite(model, tmp_path / "whole.tflite", images=images)
-    small = export.tflite(model, tmp_path / "small.tflite", precision, images=images)
+    small = export.tflite(model, tmp_path / "small.tflite", precision, **options)
     assert small.stat().st_size < smaller * whole.stat().st_size
     difference = np.abs(softmax(runtimes.load(small)(images)) - softmax(model(images))).max()
-    assert 0 < difference < export.TOLERANCES[precision]
+    assert 0 < difference < largest
+
+
+@pytest.mark.parametrize(
+    ("pixels", "kind", "zero"),
+    [(None, np.uint8, 0), ("uint8", np.uint8, 0), ("int8", np.int8, -128)],
+)
+def test_int8_takes_and_gives_integers(tmp_path, images, pixels, kind, zero):
+    """Steps of 1/255 go in and of 1/256 come out; each channel of weights has its scale."""
+    model = student()
+    # Calibration images that do not reach from 0 to 1 do not move the input's steps.
+    pale = 0.05 + 0.9 * images
+    options = {"calibration": pale, "images": images, "pixels": pixels}
+    path = export.tflite(model, tmp_path / "m.tflite", "int8", **options)
+    interpreter = details(path)
+    (given,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
+    assert (given["dtype"], output["dtype"]) == (kind, kind)
+    assert given["quantization"] == (pytest.approx(1 / 255, rel=1e-6), zero)
+    assert output["quantization"] == (1 / 256, zero)
+    kernels = [
+        tensor["quantization_parameters"]["scales"]
+        for tensor in interpreter.get_tensor_details()
+        if len(tensor["shape"]) == 4 and len(tensor["quantization_parameters"]["scales"]) > 1
+    ]
+    assert sorted(map(len, kernels)) == [32, 32, 64]
+    # No tensor of floats is left between input and output.
+    assert not [
+        tensor["name"]
+        for tensor in interpreter.get_tensor_details()
+        if tensor["dtype"] == np.float32 and tensor["name"]
+    ]
+    difference = np.abs(softmax(runtimes.load(path)(images)) - softmax(model(images)))
+    assert 0 < difference.mean() < 0.03
+    assert export.about(path)["output"] == {
+        "name": "probabilities",
+        "shape": [1, 3],
+        "dtype": kind.__name__,
+        "scale": 1 / 256,
+        "zero_point": zero,
+    }
+
+
+def test_int8_inside_and_floats_outside(tmp_path, images):
+    options = {"calibration": images, "images": images, "pixels": "float32"}
+    path = export.tflite(student(), tmp_path / "m.tflite", "int8", **options)
+    told = export.about(path)
+    assert (told["input"]["dtype"], told["output"]["dtype"]) == ("float32", "float32")
+
+
+def test_bytes_into_a_file_of_floats(tmp_path, images):
+    model = student()
+    path = export.tflite(model, tmp_path / "m.tflite", images=images, pixels="uint8")
+    classify = details(path).get_signature_runner()
+    seen = np.rint(images * 255).astype("uint8")
+    given = [classify(image=image[None])["probabilities"][0] for image in seen]
+    np.testing.assert_allclose(given, softmax(model(images)), atol=1e-5)
+
+
+def test_onnx_equals_the_student(tmp_path, images):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("tf2onnx")
+    pytest.importorskip("onnxruntime")
+    model = student()
+    path = export.onnx(model, tmp_path / "m.onnx", images=images, class_names=["a", "b", "c"])
+    made = onnx.load(path)
+    assert [one.name for one in made.graph.input] == ["image"]
+    assert [one.name for one in made.graph.output] == ["probabilities"]
+    assert {one.key: one.value for one in made.metadata_props}["labels"] == "a\nb\nc"
+    np.testing.assert_allclose(
+        softmax(runtimes.load(path)(images)), softmax(model(images)), atol=1e-5
+    )
+    with pytest.raises(ValueError, match=r"must end in .onnx"):
+        export.onnx(model, tmp_path / "m.tflite")
+
+
+def test_onnx_without_its_packages(tmp_path, monkeypatch):
+    monkeypatch.setattr("kdkeras.export.checks._installed", lambda name: name == "onnx")
+    with pytest.raises(ImportError, match=r"need tf2onnx, onnxruntime: pip install 'kdkeras\[onnx"):
+        export.onnx(student(), tmp_path / "m.onnx")
+
+
+def test_the_same_student_gives_the_same_bytes(tmp_path, images):
+    model = student()
+    options = {"images": images, "class_names": ["a", "b", "c"]}
+    one = export.tflite(model, tmp_path / "one.tflite", **options)
+    other = export.tflite(model, tmp_path / "other.tflite", **options)
+    assert one.read_bytes() == other.read_bytes()
+
+
+# What is refused
 
 
 def test_a_file_that_differs_is_refused_and_not_kept(tmp_path, images, monkeypatch):
-    monkeypatch.setitem(export.TOLERANCES, "dynamic", 1e-9)
-    with pytest.raises(ValueError, match="differs from the student by .* It was not kept"):
-        export.tflite(student(), tmp_path / "m.tflite", "dynamic", images=images)
-    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setitem(proving.LARGEST, "float16", 1e-9)
+    (tmp_path / "m.tflite").write_text("the last good one")
+    with pytest.raises(ValueError, match=r"\(float16\) differs from the student by .* not kept"):
+        export.tflite(student(), tmp_path / "m.tflite", "float16", images=images, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.tflite"]
+    assert (tmp_path / "m.tflite").read_text() == "the last good one"
+
+
+def test_a_quantised_file_that_disagrees_is_refused(images):
+    right = np.float32([[9, 0, 0]] * 20)
+    mostly, seldom = right.copy(), right.copy()
+    mostly[0] = seldom[:3] = [0, 9, 0]
+    given = proving.proven(lambda x: mostly, "int8", images[:20], right)
+    assert given is mostly
+    with pytest.raises(ValueError, match=r"top class on 85.0% of 20 images.*kdkeras quantize"):
+        proving.proven(lambda x: seldom, "int8", images[:20], right)
+
+
+def test_differences_are_of_probabilities():
+    expected = np.log(np.float32([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]]))
+    given = np.log(np.float32([[0.25, 0.5, 0.25], [0.1, 0.2, 0.7]])) + 3.0
+    found = proving.compared(given, expected)
+    assert found["largest_difference"] == pytest.approx(0.25, abs=1e-6)
+    assert found["mean_difference"] == pytest.approx(0.5 / 6, abs=1e-6)
+    assert found["agreement"] == 0.5
 
 
 def test_a_file_with_nan_is_refused_and_not_kept(tmp_path, images):
@@ -103,9 +282,18 @@ def test_operators_that_tflite_lacks(tmp_path):
     inputs = keras.Input((4, 4, 3))
     odd = keras.layers.Flatten()(keras.ops.erfinv(inputs))
     model = keras.Model(inputs, keras.layers.Dense(2)(odd))
-    with pytest.raises(ValueError, match="could not be converted.*built-in operators"):
+    with pytest.raises(ValueError, match="could not be converted.*built-in operators.*Erfinv"):
         export.tflite(model, tmp_path / "m.tflite")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_layers_that_could_not_be_converted_are_named():
+    said = (
+        'loc(fused["Erfinv:", "functional/odd_one/Erfinv@__inference_<lambda>_9"] at "x"): '
+        "error: 'tf.Erfinv' op is neither a custom op nor a flex op\n"
+    )
+    named = converting._reason(said, ["input", "odd_one", "dense"])
+    assert named.startswith("Layers that it lacks operators for: odd_one. Operators: tf.Erfinv.")
 
 
 def test_the_student_is_left_as_it_was(tmp_path, images):
@@ -117,30 +305,75 @@ def test_the_student_is_left_as_it_was(tmp_path, images):
     assert model.layers[2].dtype_policy.name == "mixed_float16"
 
 
-def test_bad_arguments(tmp_path):
+def test_bad_arguments(tmp_path, images):
     model = student()
+    path = tmp_path / "m.tflite"
     with pytest.raises(ValueError, match=r"`path` must end in .tflite"):
         export.tflite(model, tmp_path / "m.lite")
     with pytest.raises(ValueError, match="`precision` must be one of.*Did you mean 'float16'"):
-        export.tflite(model, tmp_path / "m.tflite", "float_16")
+        export.tflite(model, path, "float_16")
     (tmp_path / "old.tflite").write_text("mine")
     with pytest.raises(ValueError, match="`path` must not exist yet"):
         export.tflite(model, tmp_path / "old.tflite")
+    with pytest.raises(ValueError, match="cannot be replaced.*which is a file"):
+        export.saved_model(model, tmp_path / "old.tflite", overwrite=True)
     assert (tmp_path / "old.tflite").read_text() == "mine"
-    with pytest.raises(ValueError, match="must be a built `keras.Model`"):
-        export.saved_model(keras.Sequential([keras.layers.Dense(2)]), tmp_path / "m")
+    with pytest.raises(ValueError, match="`pixels` must be one of"):
+        export.tflite(model, path, pixels="uint16")
+    with pytest.raises(ValueError, match="'int8' for int8 files"):
+        export.tflite(model, path, pixels="int8")
+    with pytest.raises(ValueError, match="'uint8' for any but int16x8"):
+        export.tflite(model, path, "int16x8", pixels="uint8", calibration=images)
+    with pytest.raises(ValueError, match="`output` must be one of"):
+        export.tflite(model, path, output="probability")
+    with pytest.raises(ValueError, match="must have 3 names, one a class. Received: 2"):
+        export.tflite(model, path, class_names=["a", "b"])
+    with pytest.raises(ValueError, match="must be strings of one line"):
+        export.tflite(model, path, class_names=["a", "b\nc", "d"])
+    for precision in ("int8", "int16x8"):
+        with pytest.raises(ValueError, match=f"must be training images for {precision}"):
+            export.tflite(model, path, precision)
+    with pytest.raises(ValueError, match="does not go into float16 files"):
+        export.tflite(model, path, "float16", calibration=images)
+    for bad, said in (
+        (images[:3], "at least 16"),
+        (images * 255, "calibration"),
+        (images[:, :4], "shape"),
+        (images[:0], "at least 16"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            export.tflite(model, path, "int8", calibration=bad)
+    assert [one.name for one in tmp_path.iterdir()] == ["old.tflite"]
 
 
-def test_files_that_are_no_models(tmp_path):
+def test_a_folder_that_cannot_be_written(tmp_path, images, monkeypatch):
+    with pytest.raises(ValueError, match="must be in a folder that exists"):
+        export.tflite(student(), tmp_path / "none" / "m.tflite", images=images)
+
+    def full(source, target):
+        raise OSError(28, "No space left on device", target)
+
+    monkeypatch.setattr("kdkeras.export.converting.shutil.copyfile", full)
+    with pytest.raises(OSError, match=r"Could not write .*m.tflite: No space left.*Check that"):
+        export.tflite(student(), tmp_path / "m.tflite", images=images)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_that_are_no_models(tmp_path, images):
     with pytest.raises(ValueError, match="does not exist"):
         runtimes.load(tmp_path / "none.keras")
     for name in ("a.keras", "a.tflite"):
         (tmp_path / name).write_bytes(b"not a model at all, by any means")
         with pytest.raises(ValueError, match="cannot be read as a model"):
             runtimes.load(tmp_path / name)
-    (tmp_path / "a.onnx").write_bytes(b"")
-    with pytest.raises(ValueError, match="must be a .keras file"):
-        runtimes.load(tmp_path / "a.onnx")
+    whole = export.tflite(student(), tmp_path / "m.tflite", images=images).read_bytes()
+    for share in (0.1, 0.5, 0.9):
+        (tmp_path / "cut.tflite").write_bytes(whole[: int(share * len(whole))])
+        with pytest.raises(ValueError, match="cannot be read as a model"):
+            runtimes.load(tmp_path / "cut.tflite")
+    (tmp_path / "a.pb").write_bytes(b"")
+    with pytest.raises(ValueError, match="must be a .keras, .tflite or .onnx file"):
+        runtimes.load(tmp_path / "a.pb")
 
 
 def test_a_softmax_is_taken_off(tmp_path, images):
@@ -149,3 +382,21 @@ def test_a_softmax_is_taken_off(tmp_path, images):
     np.testing.assert_allclose(
         runtimes.load(tmp_path / "m.keras")(images), model(images), atol=1e-5
     )
+
+
+def test_pixels_as_files_take_them():
+    image = np.float32([0.0, 1.0, 0.5, 100 / 255])
+    np.testing.assert_array_equal(runtimes.pixels(image, np.float32), image)
+    np.testing.assert_array_equal(runtimes.pixels(image, np.uint8), [0, 255, 128, 100])
+    quantised = runtimes.pixels(image, np.int8, 1 / 255, -128)
+    np.testing.assert_array_equal(quantised, [-128, 127, 0, -28])
+    # A file calibrated on paler images: what is brighter is cut off.
+    np.testing.assert_array_equal(runtimes.pixels(image, np.uint8, 0.5 / 255), [0, 255, 255, 200])
+
+
+def test_logits_of_probabilities():
+    p = np.float32([[0.5, 0.25, 0.25], [1.0, 0.0, 0.0]])
+    logits = runtimes.log(p)
+    np.testing.assert_allclose(softmax(logits), p, atol=1e-7)
+    assert np.isfinite(logits).all()
+    assert runtimes.log(p, least=1 / 512)[1, 1] == pytest.approx(-np.log(512), rel=1e-6)

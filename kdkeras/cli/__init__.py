@@ -80,6 +80,7 @@ def _run(command, settings, words):
         "certify": commands.certify,
         "predict": commands.predict,
         "export": commands.export,
+        "quantize": commands.quantize,
         "cache": commands.cache,
     }[command](settings, words)
 

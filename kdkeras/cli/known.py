@@ -31,9 +31,13 @@ COMMANDS = {
         "Say the class and probability of pictures.",
         "kdkeras predict photo1.png photo2.jpg --model=runs/digits/export/student.tflite",
     ),
+    "quantize": (
+        "Train a run's student further, against its teacher, for an int8 .tflite that is as good.",
+        "kdkeras quantize --workdir=runs/digits --epochs=5",
+    ),
     "export": (
-        "Write a student as SavedModel and .tflite, each compared with it.",
-        "kdkeras export --model=runs/digits/student.keras --output=exported --precision=float16",
+        "Write a student as SavedModel, .tflite and ONNX, each run, compared and timed.",
+        "kdkeras export --workdir=runs/digits --precision=all",
     ),
 }
 POSITIONAL = {
@@ -127,14 +131,50 @@ FLAGS = {
     "export": (
         ("model", None, str, "the student's .keras file; student.keras of --workdir if not given"),
         ("output", None, str, "folder to write to; export/ of --workdir if not given"),
-        ("workdir", None, str, "a run's work directory; compares on its test images"),
+        (
+            "workdir",
+            None,
+            str,
+            "a run's work directory: the files are tested on its test images and calibrated on its "
+            "training images",
+        ),
+        ("dataset", None, str, "test and calibrate on this dataset's images, not the run's"),
+        ("data_dir", None, str, "where tensorflow_datasets finds prepared sets"),
+        ("download", False, bool, "download a tensorflow_datasets set that is not there yet"),
         (
             "precision",
             "float32",
             str,
-            "of the .tflite: float32, float16 or dynamic (8-bit weights)",
+            "of the .tflite, a comma list of float32, float16, dynamic (8-bit weights), int8, "
+            "int16x8; or all, and ONNX with them where it is installed",
         ),
-        ("formats", "saved_model,tflite", str, "comma list of what to write"),
+        (
+            "formats",
+            "saved_model,tflite",
+            str,
+            "comma list of what to write: saved_model, tflite, onnx (pip install 'kdkeras[onnx]')",
+        ),
+        (
+            "pixels",
+            None,
+            str,
+            "what goes in: float32 in 0..1, uint8 in 0..255 (a camera's), or int8 (the same less "
+            "128; int8 files); unless given uint8 for int8 and float32 for others",
+        ),
+        ("logits", False, bool, "files give logits, not probabilities"),
+        ("calibration_images", 256, int, "training images that int8's ranges are measured on"),
+        ("seed", 0, int, "seed of their choice"),
         ("overwrite", False, bool, "replace exports that are already there"),
+    ),
+    "quantize": (
+        ("workdir", None, str, "the work directory of a finished run"),
+        ("data_dir", None, str, "where tensorflow_datasets finds prepared sets"),
+        ("epochs", 5, int, "epochs of training with rounded weights and activations"),
+        ("learning_rate", 3e-4, float, "peak learning rate, of Adam"),
+        ("calibration_images", 256, int, "training images that ranges are first measured on"),
+        ("pixels", "uint8", str, "what goes into the file: uint8, int8 or float32"),
+        ("logits", False, bool, "the file gives logits, not probabilities"),
+        ("overwrite", False, bool, "replace an int8 export and a quantized.keras that are there"),
+        ("verbose", True, bool, "show progress"),
     ),
 }

@@ -1,7 +1,8 @@
 """What the command line's commands do, once their flags are read. Each returns its exit status."""
 
+from kdkeras.commands.deploying import export, quantize
 from kdkeras.commands.hardening import attack, certify
-from kdkeras.commands.producing import cache, export, train
+from kdkeras.commands.producing import cache, train
 from kdkeras.commands.testing import evaluate, predict
 
-__all__ = ["attack", "cache", "certify", "evaluate", "export", "predict", "train"]
+__all__ = ["attack", "cache", "certify", "evaluate", "export", "predict", "quantize", "train"]

@@ -1,22 +1,10 @@
-"""Commands that make something: models, exports, caches."""
+"""Commands that make something: models and caches."""
 
 import dataclasses
 import pathlib
 import re
 
-import numpy as np
-
-from kdkeras import (
-    distribution,
-    evaluation,
-    feeding,
-    files,
-    recipe,
-    runner,
-    runtimes,
-    stages,
-    tables,
-)
+from kdkeras import distribution, feeding, recipe, runner, stages, tables
 
 
 def train(command, settings):
@@ -24,37 +12,6 @@ def train(command, settings):
     results = (runner.run if command == "distill" else runner.train)(settings)
     if distribution.leads(settings.strategy):
         print(f"\n{tables.results(results)}\nResults: {settings.directory / 'results.json'}")
-    return 0
-
-
-def export(settings, words):
-    """`kdkeras export`: SavedModel and .tflite of a `.keras` student."""
-    del words
-    work = settings["workdir"] and pathlib.Path(settings["workdir"])
-    if not work and not (settings["model"] and settings["output"]):
-        raise ValueError("Give --workdir, or both --model and --output.")
-    path = pathlib.Path(settings["model"] or work / "student.keras")
-    folder = pathlib.Path(settings["output"] or work / "export")
-    formats = settings["formats"].split(",")
-    if path.suffix != ".keras":
-        raise ValueError(f"--model must be a .keras file. Received: '{path}'")
-    student = runtimes.load(path).model
-    if work:
-        images, _ = evaluation.collect(runner.load_data(recipe.read(work / "recipe.json")).test)
-    else:
-        images = np.random.default_rng(0).random((64, *student.input_shape[1:]), "float32")
-    made = runner.export_student(
-        student,
-        folder,
-        images,
-        precision=settings["precision"],
-        formats=formats,
-        overwrite=settings["overwrite"],
-    )
-    labels = path.parent / "labels.txt"
-    if labels.exists():
-        files.write_text(folder / "labels.txt", labels.read_text())
-    print(tables.exports(made))
     return 0
 
 

@@ -5,7 +5,7 @@ import pathlib
 import keras
 import numpy as np
 
-from kdkeras import corruptions, data, evaluation, runtimes, tables
+from kdkeras import corruptions, data, evaluation, export, runtimes, tables
 
 
 def evaluate(settings, paths):
@@ -106,6 +106,9 @@ def predict(settings, paths):
 
 def _class_names(settings, classes):
     model = pathlib.Path(settings["model"])
+    about = export.about(model) if model.suffix == ".tflite" and not settings["labels"] else None
+    if about and about["labels"]:
+        return about["labels"]
     path = pathlib.Path(settings["labels"] or model.parent / "labels.txt")
     if not path.exists():
         if settings["labels"]:

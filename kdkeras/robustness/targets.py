@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kdkeras import export, files, runtimes
+from kdkeras import files, inference, runtimes
 from kdkeras.cache import identity
 from kdkeras.models import surgery
 
@@ -56,13 +56,13 @@ def opened(model, surrogate=None):
             f"a .tflite file. Received: {type(model).__name__}"
         )
     loaded = runtimes.load(model)
-    if isinstance(loaded, runtimes.LiteRT):
+    if not loaded.differentiable:
         return _by_transfer(loaded, pathlib.Path(model), surrogate)
     _refuse_surrogate(model, surrogate)
     if isinstance(loaded, runtimes.KerasModel):
         return _in_full_precision(of_keras(loaded.model, str(model)), loaded.model)
     return _of_function(
-        lambda x: loaded.loaded.serve(x),  # not `serve` itself: the variables are the object's
+        lambda x: loaded.logits(x),  # not the endpoint itself: the variables are the object's
         str(model),
         loaded.input_shape,
         lambda: {"files": digest_of_folder(pathlib.Path(model))},
@@ -97,7 +97,7 @@ def _in_full_precision(target, model):
     """The target with gradients of a float32 copy: float16 loses those of confident answers."""
     if not surgery.is_graph(model) or "float16" not in str(model.get_config()):
         return target
-    copy = export.float32_clone(model)
+    copy = inference.clone(model)
     return dataclasses.replace(target, network=_network(lambda x: copy(x, training=False)))
 
 
@@ -120,9 +120,9 @@ def _of_function(function, name, input_shape, digest):
 def _by_transfer(loaded, path, surrogate):
     if surrogate is None:
         raise ValueError(
-            f"'{path}' has no gradients: a .tflite file is attacked by transfer, with pictures "
-            "made on another model. Give `surrogate`, best the .keras file that it was exported "
-            "from. Received: surrogate=None"
+            f"'{path}' has no gradients: such a file is attacked by transfer, with pictures made "
+            "on another model. Give `surrogate`, best the .keras file that it was exported from. "
+            "Received: surrogate=None"
         )
     if pathlib.Path(str(surrogate)).suffix == ".tflite":
         raise ValueError(

@@ -1,0 +1,168 @@
+"""Commands that make a student ready for devices: files in every form, training for int8."""
+
+import dataclasses
+import importlib.util
+import pathlib
+import shutil
+
+import keras
+import numpy as np
+
+from kdkeras import (
+    arguments,
+    evaluation,
+    inference,
+    quantization,
+    quantizing,
+    recipe,
+    runner,
+    tables,
+)
+from kdkeras import export as exports
+from kdkeras.commands import testing
+
+FORMATS = ("saved_model", "tflite", "onnx")
+
+
+def export(settings, words):
+    """`kdkeras export`: a student in every form that was asked for, proven and measured."""
+    del words
+    work = settings["workdir"] and pathlib.Path(settings["workdir"])
+    if not work and not (settings["model"] and settings["output"]):
+        raise ValueError("Give --workdir, or both --model and --output.")
+    student = inference.student(settings["model"] or work / "student.keras")
+    splits = _splits(settings, work, student)
+    kinds = _kinds(settings["formats"], settings["precision"])
+    quantised = {"int8", "int16x8"} & set(kinds)
+    calibration = None
+    if splits is None and quantised:
+        raise ValueError(
+            "--precision=int8 and int16x8 are calibrated on training images: give --workdir, or "
+            f"--dataset. Received: --precision={settings['precision']} with neither"
+        )
+    if splits is None:
+        shape = inference.image_shape(student)
+        images, labels = np.random.default_rng(0).random((64, *shape), "float32"), None
+    else:
+        images, labels = evaluation.collect(splits.test)
+        if quantised:
+            calibration = quantization.calibration_images(
+                splits.train, settings["calibration_images"], seed=settings["seed"]
+            )
+    report = exports.flavours(
+        student,
+        settings["output"] or work / "export",
+        images,
+        labels,
+        kinds=kinds,
+        teacher=_stored(work, "teacher"),
+        # That of the run's own student, and of no other.
+        quantized=None if settings["model"] else _stored(work, "quantized"),
+        calibration=calibration,
+        class_names=_class_names(settings, work, splits),
+        pixels=settings["pixels"],
+        output="logits" if settings["logits"] else "probabilities",
+        overwrite=settings["overwrite"],
+        verbose=True,
+    )
+    print(f"\n{tables.exports(report)}")
+    return 1 if report["failed"] else 0
+
+
+def _kinds(formats, precision):
+    """The kinds of `kdkeras.export.flavours` that formats and precisions ask for."""
+    everything = precision == "all"
+    precisions = exports.PRECISIONS if everything else precision.split(",")
+    kinds = []
+    for name in formats.split(","):
+        arguments.one_of("formats", name, FORMATS)
+        kinds += precisions if name == "tflite" else [name]
+    if everything and "onnx" not in kinds:
+        if importlib.util.find_spec("tf2onnx"):
+            kinds.append("onnx")
+        else:
+            print("Left out: onnx, which needs pip install 'kdkeras[onnx]'")
+    return kinds
+
+
+def _splits(settings, work, student):
+    """The data that a student is compared and calibrated on: the run's, the flags', or None."""
+    if settings["dataset"]:
+        sized = {**settings, "image_size": inference.image_shape(student)[0]}
+        return testing.splits_for(sized, None)
+    if work:
+        stored = recipe.read(work / "recipe.json")
+        places = {"data_dir": settings["data_dir"] or stored.data_dir, "verbose": False}
+        return runner.load_data(dataclasses.replace(stored, **places))
+    return None
+
+
+def _class_names(settings, work, splits):
+    if splits is not None:
+        return splits.class_names
+    labels = pathlib.Path(settings["model"]).parent / "labels.txt"
+    return labels.read_text(encoding="utf-8").splitlines() if labels.exists() else None
+
+
+def _stored(work, name):
+    """A model of a work directory; None where there is none."""
+    path = work and work / f"{name}.keras"
+    return keras.models.load_model(path, compile=False) if work and path.exists() else None
+
+
+def quantize(settings, words):
+    """`kdkeras quantize`: a finished run's student trained further for int8, and exported."""
+    del words
+    if not settings["workdir"]:
+        raise ValueError("Give --workdir, the work directory of a finished run.")
+    work = pathlib.Path(settings["workdir"])
+    stored = recipe.read(work / "recipe.json")
+    if not (work / "student.keras").exists():
+        raise ValueError(f"--workdir must hold a student.keras. Received: '{work}'")
+    made = [work / "quantized.keras", work / "export" / "student.int8.tflite"]
+    there = [str(path) for path in made if path.exists()]
+    if there and not settings["overwrite"]:
+        raise ValueError(
+            f"{' and '.join(there)} would be replaced. Give --overwrite, or another --workdir."
+        )
+    arguments.one_of("pixels", settings["pixels"], ("uint8", "int8", "float32"))
+    stored = dataclasses.replace(
+        stored,
+        quantize="int8",
+        quantize_epochs=settings["epochs"],
+        quantize_learning_rate=settings["learning_rate"],
+        data_dir=settings["data_dir"] or stored.data_dir,
+        workdir=str(work),
+        verbose=settings["verbose"],
+        overwrite=False,
+        resume=False,
+    )
+    splits = runner.load_data(stored)
+    built = {name: _stored(work, name) for name in ("student", "teacher")}
+    if built["teacher"] is None:
+        del built["teacher"]
+        print("No teacher.keras there: the student in float32 is the teacher.")
+    shutil.rmtree(work / "backup" / "quantized", ignore_errors=True)
+    count = settings["calibration_images"]
+    model, record = quantizing.train(built, stored, splits, calibration_images=count)
+    images, labels = evaluation.collect(splits.test)
+    report = exports.flavours(
+        built["student"],
+        work / "export",
+        images,
+        labels,
+        kinds=["int8"],
+        teacher=built.get("teacher"),
+        quantized=model,
+        class_names=splits.class_names,
+        pixels=settings["pixels"],
+        output="logits" if settings["logits"] else "probabilities",
+        overwrite=True,
+        verbose=settings["verbose"],
+    )
+    print(
+        f"\nOn the validation split: student {record['student']:.2%}, rounded to int8 "
+        f"{record['before']:.2%}, trained for int8 {record['best']['val_accuracy']:.2%}.\n\n"
+        f"{tables.exports(report)}"
+    )
+    return 1 if report["failed"] else 0

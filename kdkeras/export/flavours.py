@@ -1,0 +1,206 @@
+"""A student in every form: written, run, compared, measured, and described in one report."""
+
+import pathlib
+import tempfile
+
+from kdkeras import (
+    arguments,
+    environment,
+    evaluation,
+    files,
+    inference,
+    latency,
+    quantization,
+)
+from kdkeras.export import checks, converting, operators, proving, writing
+
+FLAVOURS = ("saved_model", *checks.PRECISIONS, "onnx")
+REPORT = "report.json"
+FORMAT = 1
+
+
+def flavours(
+    student,
+    folder,
+    images,
+    labels=None,
+    *,
+    kinds=("saved_model", "float32"),
+    teacher=None,
+    quantized=None,
+    calibration=None,
+    class_names=None,
+    pixels=None,
+    output="probabilities",
+    timed=True,
+    overwrite=False,
+    verbose=False,
+):
+    """Writes a student in several forms, proves each on real images, and reports what each is like.
+
+    A file that cannot be made, or is not as the student is, is left out and named under `failed`;
+    the others are written all the same.
+
+    Args:
+        student: `keras.Model`, `Distiller` or `.keras` file, as for `tflite`.
+        folder: Where the files go: `saved_model`, `student.tflite` (float32),
+            `student.float16.tflite` and so on, `student.onnx`, and `report.json`.
+        images: Array of images in [0, 1] to run the files on: a test split's.
+        labels: Optional integer array, for the files' accuracy.
+        kinds: Which to write, some of `FLAVOURS`.
+        teacher: Optional `keras.Model`, timed beside the student.
+        quantized: Optional model that `kdkeras.quantization.aware` made of the student, trained
+            further: "int8" is written from it.
+        calibration: For "int8" and "int16x8", as for `tflite`; with `quantized`, of no use to
+            "int8".
+        class_names: Optional list of strings, one a class.
+        pixels: What goes in, as for `tflite`. Where a kind has no such input, int16x8 files take
+            "float32", and others "uint8" for "int8".
+        output: "probabilities" or "logits".
+        timed: Whether to measure latency, of one image on one thread.
+        overwrite: Whether to replace files that are there; what fails leaves them.
+        verbose: Whether to say which file is being made.
+
+    Returns:
+        Dict, as `report.json` holds it: `images` (how many), `calibration` (how many), `student`
+        and `teacher` (`bytes` of their weights in float32, `test`, `latency` as a TensorFlow
+        graph), and `files` by kind: `path`, `bytes`, `sha256`, `input`, `output`,
+        `largest_difference` and `mean_difference` from the student's probabilities, `agreement`
+        with its top class, `test` (as `kdkeras.evaluation.scores`, with labels), `latency`
+        (`median_ms`, `p95_ms`, `runs`), `trained_for_int8` (of a file of `quantized`, its
+        differences from that model; else None) and
+        `operators`; and `failed`: the reasons by kind. Kinds that were written earlier and are
+        still there stay in the report.
+
+    Raises:
+        ValueError: The student cannot be exported at all, or an option does not fit: nothing was
+            written.
+        OSError: The folder cannot be written.
+
+    Example:
+
+    >>> images, labels = kdkeras.data.arrays(splits.test)
+    >>> report = kdkeras.export.flavours(student, "export", images, labels, kinds=["float16"])
+    >>> report["files"]["float16"]["test"]["accuracy"]
+    0.98
+    """
+    folder = pathlib.Path(folder)
+    model = inference.clone(student)
+    inference.image_shape(model)
+    settings = {"calibration": calibration, "class_names": class_names, "output": output}
+    sources = dict.fromkeys(kinds, model)
+    if quantized is not None:
+        sources["int8"] = inference.clone(quantized)
+    plans = {kind: _plan(kind, pixels, settings, sources[kind]) for kind in kinds}
+    for kind, plan in plans.items():
+        checks.check(kind, sources[kind], plan)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"`folder` must be a folder. Received: '{folder}', which is a file.")
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind in kinds:
+        checks.free(folder / _file_name(kind), kind, overwrite)
+    standing = _standing(folder / REPORT)
+    made, failed = {}, {}
+    for kind, plan in plans.items():
+        if verbose:
+            print(f"Exporting {kind}", flush=True)
+        try:
+            path = folder / _file_name(kind)
+            made[kind] = _made(model, sources[kind], kind, path, images, labels, plan)
+        except ValueError as error:
+            failed[kind] = str(error)
+    if class_names:
+        files.write_text(folder / "labels.txt", "".join(f"{one}\n" for one in class_names))
+    rows = {**standing, **made}
+    models = {"student": model, "teacher": teacher} if teacher is not None else {"student": model}
+    report = {
+        "format": FORMAT,
+        "images": len(images),
+        "calibration": 0 if calibration is None else len(calibration),
+        **{role: _described(of, images, labels) for role, of in models.items()},
+        "files": {kind: rows[kind] for kind in FLAVOURS if kind in rows},
+        "failed": failed,
+        "environment": environment.described(),
+    }
+    if timed:
+        _time(report, models, made)
+    files.write_json(folder / REPORT, report)
+    return report
+
+
+def _plan(kind, pixels, settings, source):
+    """The options of one kind of file, of those for all of them."""
+    arguments.one_of("kinds", kind, FLAVOURS)
+    plan = {**settings, "pixels": checks.pixels_of(kind, pixels)}
+    if kind not in ("int8", "int16x8") or quantization.is_aware(source):
+        plan["calibration"] = None
+    if kind == "int16x8":
+        plan["pixels"] = "float32"
+    elif plan["pixels"] == "int8" and kind != "int8":
+        plan["pixels"] = "uint8"
+    return plan
+
+
+def _file_name(kind):
+    names = {"saved_model": "saved_model", "onnx": "student.onnx", "float32": "student.tflite"}
+    return names.get(kind, f"student.{kind}.tflite")
+
+
+def _made(model, source, kind, path, images, labels, plan):
+    """Writes one file of `source`; what it is like, beside the model."""
+    seen = proving.levels(images, plan["pixels"])
+    expected = proving.same_twice(source, seen)
+    run, given = writing.write(source, path, kind, seen, expected, **plan)
+    of_source = proving.compared(given, expected)
+    if source is not model:
+        expected = evaluation.logits_of(model, seen)
+    parts = [path] if path.is_file() else [part for part in path.rglob("*") if part.is_file()]
+    found = {
+        "path": str(path),
+        "bytes": sum(part.stat().st_size for part in parts),
+        "sha256": files.digest(path) if path.is_file() else None,
+        "input": plan["pixels"],
+        "output": plan["output"],
+        **proving.compared(given, expected),
+        "trained_for_int8": of_source if source is not model else None,
+        "operators": operators.used(run, path),
+    }
+    if labels is not None:
+        found["test"] = evaluation.scores(labels, given, expected)
+    return found
+
+
+def _described(model, images, labels):
+    """What is reported of a Keras model: its weights' size, and its metrics."""
+    found = {"bytes": 4 * model.count_params()}
+    if labels is not None:
+        found["test"] = evaluation.scores(labels, evaluation.logits_of(model, images))
+    return found
+
+
+def _standing(path):
+    """The rows of an earlier report whose files are still there as they were."""
+    if not path.exists():
+        return {}
+    rows = files.read_json(path)["files"].items()
+    return {
+        kind: row
+        for kind, row in rows
+        if row["sha256"]
+        and pathlib.Path(row["path"]).is_file()
+        and files.digest(row["path"]) == row["sha256"]
+    }
+
+
+def _time(report, models, made):
+    """Adds the latency of the files, and of the models as TensorFlow graphs."""
+    with tempfile.TemporaryDirectory() as scratch:
+        for role, model in models.items():
+            graph = inference.clone(model)
+            converting.archive(
+                graph, f"{scratch}/{role}", batch_size=1, pixels="float32", output="logits"
+            )
+        rows = [*(report[role] for role in models), *made.values()]
+        paths = [*(f"{scratch}/{role}" for role in models), *(row["path"] for row in made.values())]
+        for row, found in zip(rows, latency.measure(paths), strict=True):
+            row["latency"] = found

@@ -1,0 +1,190 @@
+"""A student in every form: proven, measured, reported; what fails leaves the rest as it was."""
+
+import json
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+from conftest import conv_net
+
+from kdkeras import cli, data, evaluation, export, files, latency, models, runtimes, tables
+from kdkeras.export import writing
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return data.load("digits", image_size=8, max_train=300)
+
+
+@pytest.fixture(scope="module")
+def student(splits):
+    """A small net that tells digits apart, so that agreement means something."""
+    keras.utils.set_random_seed(3)
+    model = conv_net(8, channels=3, classes=10)
+    model.compile(
+        keras.optimizers.Adam(0.02), loss=keras.losses.SparseCategoricalCrossentropy(True)
+    )
+    model.fit(splits.train.batch(32), epochs=15, verbose=0)
+    return model
+
+
+@pytest.fixture(scope="module")
+def test_images(splits):
+    return data.arrays(splits.test)
+
+
+@pytest.fixture(scope="module")
+def report(student, splits, test_images, tmp_path_factory):
+    return export.flavours(
+        student,
+        tmp_path_factory.mktemp("flavours") / "export",
+        *test_images,
+        kinds=["saved_model", "float32", "float16", "int8"],
+        teacher=student,
+        calibration=data.arrays(splits.train)[0][:64],
+        class_names=splits.class_names,
+    )
+
+
+def test_each_file_is_measured_as_the_student_is(report, student, test_images):
+    images, labels = test_images
+    logits = evaluation.logits_of(student, images)
+    assert report["failed"] == {}
+    assert (report["images"], report["calibration"]) == (359, 64)
+    assert report["student"]["test"] == evaluation.scores(labels, logits)
+    assert report["student"]["test"]["accuracy"] > 0.6
+    assert report["student"]["bytes"] == 4 * student.count_params()
+    least = {"saved_model": 1.0, "float32": 1.0, "float16": 1.0, "int8": 0.97}
+    for kind, row in report["files"].items():
+        given = runtimes.load(row["path"])(images)
+        assert row["test"] == pytest.approx(evaluation.scores(labels, given, logits), rel=1e-5)
+        assert row["agreement"] == row["test"]["agreement"] >= least[kind]
+        p, q = (keras.ops.softmax(x).numpy() for x in (given, logits))
+        assert row["largest_difference"] == pytest.approx(np.abs(p - q).max(), abs=1e-6)
+        assert row["mean_difference"] == pytest.approx(np.abs(p - q).mean(), abs=1e-6)
+        assert row["latency"]["runs"] == latency.RUNS
+        assert 0 < row["latency"]["median_ms"] <= row["latency"]["p95_ms"]
+    sizes = {kind: row["bytes"] for kind, row in report["files"].items()}
+    assert sizes["float32"] > sizes["float16"]
+
+
+def test_the_report_is_written_and_names_its_files(report):
+    for kind, row in report["files"].items():
+        if kind != "saved_model":
+            assert row["sha256"] == files.digest(row["path"])
+    folder = pathlib.Path(row["path"]).parent
+    assert json.loads((folder / "report.json").read_text()) == report
+    assert (folder / "labels.txt").read_text().split() == list("0123456789")
+    # BatchNormalization and ReLU are part of the convolutions.
+    assert report["files"]["float32"]["operators"] == {
+        "CONV_2D": 2,
+        "MEAN": 1,
+        "FULLY_CONNECTED": 1,
+        "SOFTMAX": 1,
+    }
+
+
+def test_the_table_says_it_in_80_columns(report):
+    table = tables.exports(report)
+    lines = table.splitlines()
+    assert lines[0].split()[:4] == ["KB", "takes", "accuracy", "agrees"]
+    assert [line.split()[0] for line in lines[1:7]] == [
+        *("teacher", "student", "saved_model", "float32", "float16", "int8")
+    ]
+    assert max(len(line) for line in lines if not line.startswith("Written")) <= 80
+    accuracy = report["files"]["int8"]["test"]["accuracy"]
+    assert f"uint8    {accuracy:.2%}" in lines[6]
+    assert "Calibrated on 64 training images." in table
+    assert "SOFTMAX" in table
+
+
+def test_what_fails_is_named_and_leaves_the_rest(student, test_images, tmp_path, monkeypatch):
+    images, labels = test_images
+    (tmp_path / "student.float16.tflite").write_text("the last good one")
+    write = writing.write
+
+    def failing(model, path, kind, *args, **options):
+        if kind == "float16":
+            raise ValueError("The exported file (float16) is broken")
+        return write(model, path, kind, *args, **options)
+
+    monkeypatch.setattr(writing, "write", failing)
+    report = export.flavours(
+        student,
+        tmp_path,
+        images,
+        labels,
+        kinds=["float16", "float32"],
+        overwrite=True,
+        timed=False,
+    )
+    assert list(report["files"]) == ["float32"]
+    assert "broken" in report["failed"]["float16"]
+    assert "FAILED  float16: The exported file" in tables.exports(report)
+    assert (tmp_path / "student.float16.tflite").read_text() == "the last good one"
+
+
+def test_earlier_files_stay_in_the_report(student, test_images, tmp_path):
+    images = test_images[0][:8]
+    first = export.flavours(student, tmp_path, images, kinds=["float32"], timed=False)
+    second = export.flavours(student, tmp_path, images, kinds=["float16"], timed=False)
+    assert second["files"]["float32"] == first["files"]["float32"]
+    # A file that is no longer what was reported is not.
+    (tmp_path / "student.tflite").write_bytes(b"another")
+    third = export.flavours(
+        student, tmp_path, images, kinds=["float16"], timed=False, overwrite=True
+    )
+    assert list(third["files"]) == ["float16"]
+    with pytest.raises(ValueError, match="must not exist yet unless `overwrite`"):
+        export.flavours(student, tmp_path, images, kinds=["saved_model", "float16"])
+    assert not (tmp_path / "saved_model").exists()
+
+
+def test_bad_arguments(student, test_images, tmp_path):
+    images = test_images[0][:8]
+    with pytest.raises(ValueError, match="`kinds` must be one of.*Did you mean 'float16'"):
+        export.flavours(student, tmp_path, images, kinds=["float61"])
+    with pytest.raises(ValueError, match="`calibration` must be training images for int8"):
+        export.flavours(student, tmp_path / "new", images, kinds=["float32", "int8"])
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="`folder` must be a folder"):
+        export.flavours(student, tmp_path / "file", images)
+
+
+def test_latency_of_what_cannot_be_read(tmp_path):
+    (tmp_path / "m.tflite").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="cannot be read as a model"):
+        latency.measure([tmp_path / "m.tflite"])
+
+
+def test_latency_is_in_milliseconds(monkeypatch):
+    ticks = iter(np.arange(0.0, 1e6, 0.002))  # each look at the clock takes 2 ms
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: next(ticks))
+    monkeypatch.setattr(latency, "MOST", 1e9)
+    found = latency.of(lambda: None)
+    assert found["median_ms"] == pytest.approx(2.0)
+    assert found["p95_ms"] == pytest.approx(2.0)
+    assert found["runs"] == 200
+
+
+def test_the_command_on_a_file_and_a_dataset(student, tmp_path, capsys):
+    big = models.mlp(input_shape=(16, 16, 3), num_classes=10, hidden=(8,))
+    big.save(tmp_path / "student.keras")
+    words = [f"--model={tmp_path / 'student.keras'}", f"--output={tmp_path / 'out'}"]
+    options = ["--dataset=digits", "--precision=int8", "--formats=tflite", "--pixels=int8"]
+    assert cli.main(["export", *words, *options, "--calibration_images=32", "--logits"]) == 0
+    assert "Calibrated on 32 training images." in capsys.readouterr().out
+    told = export.about(tmp_path / "out" / "student.int8.tflite")
+    assert (told["input"]["dtype"], told["output"]["name"]) == ("int8", "logits")
+    assert told["labels"] == list("0123456789")
+    for more, said in (
+        (["--precision=int8"], "calibrated on training images: give --workdir, or"),
+        (["--precision=float61"], "Did you mean 'float16'"),
+        (["--formats=tflight"], "Did you mean 'tflite'"),
+        (["--dataset=digits", "--precision=int8", "--calibration_images=3"], "at least 16"),
+    ):
+        assert cli.main(["export", *words, "--overwrite", *more]) == 1
+        assert said in capsys.readouterr().err
+    assert export.about(tmp_path / "out" / "student.int8.tflite") == told
