@@ -32,7 +32,7 @@ def measure(paths):
     >>> measure(["student.tflite"])
     [{'median_ms': 0.11, 'p95_ms': 0.13, 'runs': 200}]
     """
-    done = processes.run([sys.executable, "-m", "kdkeras.latency", *map(str, paths)])
+    done = processes.run("kdkeras.latency", *paths)
     if done.returncode:
         raise ValueError(f"Latency cannot be measured: {processes.last_lines(done.stderr)}")
     return json.loads(done.stdout.splitlines()[-1])

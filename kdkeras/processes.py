@@ -3,13 +3,15 @@
 import os
 import pathlib
 import subprocess
+import sys
 
 
-def run(command):
-    """Runs a command that imports kdkeras, and waits for it.
+def run(module, *words):
+    """Runs a module as a program of its own, and waits for it.
 
     Args:
-        command: List of words.
+        module: Name of the module: of kdkeras, or installed.
+        *words: Its arguments.
 
     Returns:
         `subprocess.CompletedProcess` with what it wrote, as text.
@@ -19,6 +21,8 @@ def run(command):
     environment["PYTHONPATH"] = os.pathsep.join(
         [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
     )
+    # -P: what happens to stand in the current folder is not imported.
+    command = [sys.executable, "-P", "-m", module, *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 

@@ -50,7 +50,8 @@ def optimizer(recipe, *, steps_per_epoch, epochs):
         made = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
     else:
         return keras.optimizers.Adam(rate)
-    made.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    # Nor do ends of ranges, in which nothing is to be as small as it can.
+    made.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "range_low", "range_high"])
     return made
 
 

@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 from conftest import conv_net
 
-from kdkeras import cli, data, evaluation, export, files, latency, models, runtimes, tables
+from kdkeras import (
+    cli,
+    data,
+    evaluation,
+    export,
+    files,
+    latency,
+    models,
+    processes,
+    runtimes,
+    tables,
+)
 from kdkeras.export import writing
 
 
@@ -157,6 +168,24 @@ def test_latency_of_what_cannot_be_read(tmp_path):
     (tmp_path / "m.tflite").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="cannot be read as a model"):
         latency.measure([tmp_path / "m.tflite"])
+
+
+def test_a_report_without_latency(student, test_images, tmp_path, monkeypatch):
+    def failing(paths):
+        raise ValueError("no clock")
+
+    monkeypatch.setattr(latency, "measure", failing)
+    report = export.flavours(student, tmp_path, test_images[0][:8], kinds=["float32"])
+    assert report["failed"] == {"latency": "no clock"}
+    assert json.loads((tmp_path / "report.json").read_text()) == report
+    assert "FAILED  latency: no clock" in tables.exports(report)
+
+
+def test_what_stands_in_the_current_folder_is_not_run(tmp_path, monkeypatch):
+    (tmp_path / "random.py").write_text("raise SystemExit('mine was run')")
+    monkeypatch.chdir(tmp_path)
+    done = processes.run("kdkeras.latency")
+    assert (done.returncode, done.stdout) == (0, "[]\n")
 
 
 def test_latency_is_in_milliseconds(monkeypatch):

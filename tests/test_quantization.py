@@ -368,6 +368,17 @@ def test_is_aware():
     assert (fixed.trainable_variables, fixed.first) == ([], (0.0, 1.0))
 
 
+def test_plain_ignores_parts_only():
+    student = randomised(conv_net(4))
+    aware = quantization.aware(student, images(student))
+    outer = keras.Sequential([keras.Input((8, 8, 1)), aware])
+    for model in (aware, outer):
+        plain = quantization.plain(model)
+        inner = plain if model is aware else plain.layers[0]
+        assert all(fake.plain for fake in inner.layers if isinstance(fake, layers.FakeQuantize))
+        np.testing.assert_allclose(plain(images(student)), model(images(student)), atol=0.1)
+
+
 # -- refusals ------------------------------------------------------------------------------------
 
 

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import sys
 
 import keras
 import tensorflow as tf
@@ -62,8 +61,7 @@ def to_tflite(folder, path, names, **options):
     """
     # Written here first: what goes wrong with `path` is no matter of the conversion.
     made = f"{folder}/converted.tflite"
-    child = [sys.executable, "-m", "kdkeras.conversion", str(folder), made]
-    done = processes.run([*child, json.dumps(options)])
+    done = processes.run("kdkeras.conversion", folder, made, json.dumps(options))
     if done.returncode:
         raise ValueError(
             f"The student could not be converted to TFLite ({options['precision']}) with built-in "
@@ -79,10 +77,9 @@ def to_onnx(folder, path, class_names):
         ValueError: tf2onnx could not convert it.
     """
     done = processes.run(
-        [
-            *(sys.executable, "-m", "tf2onnx.convert", "--saved-model", str(folder)),
-            *("--output", str(path), "--opset", "17", "--signature_def", "serving_default"),
-        ]
+        "tf2onnx.convert",
+        *("--saved-model", folder, "--output", path),
+        *("--opset", 17, "--signature_def", "serving_default"),
     )
     if done.returncode or not path.exists():
         said = processes.last_lines(done.stderr)

@@ -202,5 +202,10 @@ def _time(report, models, made):
             )
         rows = [*(report[role] for role in models), *made.values()]
         paths = [*(f"{scratch}/{role}" for role in models), *(row["path"] for row in made.values())]
-        for row, found in zip(rows, latency.measure(paths), strict=True):
-            row["latency"] = found
+        try:
+            found = latency.measure(paths)
+        except ValueError as error:
+            report["failed"]["latency"] = str(error)
+            return
+    for row, one in zip(rows, found, strict=True):
+        row["latency"] = one

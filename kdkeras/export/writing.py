@@ -206,6 +206,9 @@ def write(
 
 
 def _convert(model, folder, path, precision, calibration, pixels, output):
+    aware = quantization.is_aware(model)
+    if aware:
+        model = quantization.plain(model)
     # The input of an int8 file is made integer by the converter.
     seen = "float32" if precision == "int8" else pixels
     converting.archive(model, folder, batch_size=1, pixels=seen, output=output)
@@ -220,7 +223,7 @@ def _convert(model, folder, path, precision, calibration, pixels, output):
         precision=precision,
         pixels=pixels,
         images=images,
-        aware=quantization.is_aware(model),
+        aware=aware,
     )
 
 

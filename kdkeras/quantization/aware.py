@@ -101,7 +101,7 @@ def plain(model):
     converter to find that arithmetic.
 
     Args:
-        model: A Functional `keras.Model` that `aware` made.
+        model: A Functional or Sequential model that `aware` made, or with one nested in it.
 
     Returns:
         A copy with the same weights.
@@ -117,7 +117,7 @@ def plain(model):
             config["plain"] = True
         return type(layer).from_config(config)
 
-    copy = keras.models.clone_model(model, clone_function=made)
+    copy = keras.models.clone_model(model, clone_function=made, recursive=True)
     copy.set_weights(model.get_weights())
     return copy
 

@@ -28,9 +28,8 @@ def places(order):
         if step.kind in (*graph.FIXED, *graph.RANGED):
             found[step] = step
             continue
-        first, *others = sorted(
-            {root(found[x]) for x in step.inputs}, key=lambda place: place.kind in graph.FIXED
-        )
+        roots = dict.fromkeys(root(found[x]) for x in step.inputs)
+        first, *others = sorted(roots, key=lambda place: place.kind in graph.FIXED)
         if others and others[-1].kind in graph.FIXED:
             raise ValueError(
                 "`student` must not concatenate its pixels, whose range is fixed, with anything "
