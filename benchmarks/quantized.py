@@ -175,16 +175,16 @@ def write(found, of_teacher, count):
         lost = [of_float - mine for of_float, mine in zip(whole, accuracies, strict=True)]
         agreement = statistics.mean(100 * one[kind]["agreement"] for one in found)
         size = statistics.mean(one[kind]["bytes"] for one in found) / 1e3
-        lines.append(
-            f"| {TITLES[kind]} | {spread(accuracies)} | {spread(lost)} | {size:,.0f} | {agreement:.1f} |"
-        )
+        cells = [TITLES[kind], spread(accuracies), spread(lost), f"{size:,.0f}", f"{agreement:.1f}"]
+        lines.append(f"| {' | '.join(cells)} |")
     names = ("keras", "ai-edge-litert")
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
     given = ("dataset", "width", "strides", "epochs", "quantize_epochs")
     words = " ".join(f"--{name}={FLAGS[name].value}" for name in given)
     lines.append(
         f"\nMean and standard deviation over {len(found)} seeds; {count:,} test images; teacher "
-        f"{of_teacher:.1%}. `python benchmarks/quantized.py {words}`, TensorFlow {tf.__version__}, {versions}."
+        f"{of_teacher:.1%}. `python benchmarks/quantized.py {words}`, TensorFlow "
+        f"{tf.__version__}, {versions}."
     )
     pages.replace(FLAGS.output, MARK, "\n".join(lines))
     print("\n".join(lines))

@@ -160,9 +160,10 @@ def quantize(settings, words):
         overwrite=True,
         verbose=settings["verbose"],
     )
+    kept = "" if record["best_epoch"] else " No epoch was better than the start, which is kept."
     print(
         f"\nOn the validation split: student {record['student']:.2%}, rounded to int8 "
-        f"{record['before']:.2%}, trained for int8 {record['best']['val_accuracy']:.2%}.\n\n"
-        f"{tables.exports(report)}"
+        f"{record['before']:.2%}, trained for int8 {record['best']['val_accuracy']:.2%}.{kept}"
+        f"\n\n{tables.exports(report)}"
     )
     return 1 if report["failed"] else 0
