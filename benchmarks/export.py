@@ -1,6 +1,6 @@
 """`.tflite` files by kdkeras beside those of TensorFlow's converter and of Keras's own export.
 
-python benchmarks/export.py                              # everything, about 40 minutes on two cores
+python benchmarks/export.py                              # everything, about half an hour on two cores
 python benchmarks/export.py --only=memory --exports=10   # this part alone; the other stays
 python benchmarks/export.py --render                     # the tables again, without measuring
 
@@ -17,6 +17,8 @@ route that fails is a row that says how. The first student is also taken under m
 
 `memory`: resident memory of a process that exports a student over and over, in alternating
 precisions, from after the third export to the last; beside it a process that converts in itself.
+int8 comes first: its files are compared on the calibration images, more than others are, and what
+TensorFlow takes once for a larger batch is no growth.
 
 What was measured goes to --json, where a part that is not run again stays, and the tables of all
 of it to --output.
@@ -86,7 +88,8 @@ def main(argv):
         raise app.UsageError(f"{kept} holds no measurements. Run without --render first.")
     kept.parent.mkdir(parents=True, exist_ok=True)
     for part in () if FLAGS.render else FLAGS.only:
-        for found[part] in measured(part):
+        for result in measured(part):
+            found[part] = result
             files.write_json(kept, found)
         print(export_tables.part(part, found[part]), flush=True)
     text = "\n\n".join(export_tables.part(part, found[part]) for part in PARTS if part in found)

@@ -8,9 +8,12 @@ import tempfile
 import export_routes as routes
 import speed_memory
 
+# int8 first: on more images than the others, so that TensorFlow's arenas are full-grown after it.
+ORDER = ("int8", "float32", "float16", "dynamic")
+
 
 def memory(name, exports, conversions):
-    """Yields resident MB after each of `exports` exports, and of `conversions` conversions."""
+    """Yields resident MB before and after each of some exports, and of some conversions."""
     yield {
         "student": name,
         "kdkeras": speed_memory.alone(exporting, name, exports),
@@ -19,7 +22,7 @@ def memory(name, exports, conversions):
 
 
 def exporting(name, count):
-    """Resident MB of a process after each `kdkeras.export.tflite`."""
+    """Resident MB of a process before `kdkeras.export.tflite`, and after each."""
     import kdkeras
 
     model, calibration = routes.student(name), routes.images(routes.CALIBRATION, 1)
@@ -34,16 +37,20 @@ def exporting(name, count):
 
 
 def converting(name, count):
-    """Resident MB of a process after each conversion by TensorFlow's converter in it."""
+    """Resident MB of a process before TensorFlow's converter runs in it, and after each time."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the converter lists a model's tensors
     model = routes.student(name)
     return _after_each(lambda precision: routes.convert(model, precision), count, routes.CONVERTER)
 
 
 def _after_each(run, count, what):
-    held = []
+    held = [_resident()]
     for number in range(count):
-        run(routes.PRECISIONS[number % len(routes.PRECISIONS)])
-        held.append(speed_memory.kilobytes("status", "VmRSS") / 1000)
+        run(ORDER[number % len(ORDER)])
+        held.append(_resident())
         print(f"{what} {number + 1}: {held[-1]:.1f} MB", file=sys.stderr, flush=True)
     return held
+
+
+def _resident():
+    return speed_memory.kilobytes("status", "VmRSS") / 1000

@@ -36,7 +36,7 @@ def student(splits):
     model.compile(
         keras.optimizers.Adam(0.02), loss=keras.losses.SparseCategoricalCrossentropy(True)
     )
-    model.fit(splits.train.batch(32), epochs=15, verbose=0)
+    model.fit(splits.train.batch(32), epochs=15, shuffle=False, verbose=0)
     return model
 
 
@@ -159,6 +159,14 @@ def test_bad_arguments(student, test_images, tmp_path):
     with pytest.raises(ValueError, match="`calibration` must be training images for int8"):
         export.flavours(student, tmp_path / "new", images, kinds=["float32", "int8"])
     assert not (tmp_path / "new").exists()
+    for bad, said in (
+        (images[:, :4], r"shape \(images, 8, 8, 3\).*Received: an array of shape \(8, 4, 8, 3\)"),
+        (images[:0], "Received: an array of shape"),
+        (images * 255, "in .0, 1.: divide bytes by 255"),
+        (images * np.nan, "in .0, 1."),
+    ):
+        with pytest.raises(ValueError, match=said):
+            export.flavours(student, tmp_path / "new", bad)
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="`folder` must be a folder"):
         export.flavours(student, tmp_path / "file", images)

@@ -3,6 +3,8 @@
 import importlib.util
 import pathlib
 
+import numpy as np
+
 from kdkeras import arguments, inference, quantization
 
 PRECISIONS = ("float32", "float16", "dynamic", "int8", "int16x8")
@@ -65,6 +67,23 @@ def check(kind, model, options):
     elif calibration is not None:
         why = "has its ranges already" if aware else f"does not go into {kind} files"
         raise ValueError(f"`calibration` {why}. Received: {len(calibration)} images. Leave it out.")
+
+
+def images(given, shape):
+    """Images to compare on as a float32 array, found to be what a model takes."""
+    given = np.asarray(given, "float32")
+    if given.shape[1:] != shape or not len(given):
+        expected = ", ".join(map(str, shape))
+        raise ValueError(
+            f"`images` must be an array of shape (images, {expected}), as the student takes them. "
+            f"Received: an array of shape {given.shape}"
+        )
+    if not (given.min() >= 0.0 and given.max() <= 1.0):
+        raise ValueError(
+            "`images` must hold pixels in [0, 1]: divide bytes by 255. Received: "
+            f"{given.min():g} to {given.max():g}"
+        )
+    return given
 
 
 def _check_class_names(names, classes):

@@ -86,7 +86,7 @@ def flavours(
     """
     folder = pathlib.Path(folder)
     model = inference.clone(student)
-    inference.image_shape(model)
+    images = checks.images(images, inference.image_shape(model))
     settings = {"calibration": calibration, "class_names": class_names, "output": output}
     sources = dict.fromkeys(kinds, model)
     if quantized is not None:
@@ -194,15 +194,13 @@ def _standing(path):
 
 def _time(report, models, made):
     """Adds the latency of the files, and of the models as TensorFlow graphs."""
+    rows = [*(report[role] for role in models), *made.values()]
     with tempfile.TemporaryDirectory() as scratch:
-        for role, model in models.items():
-            graph = inference.clone(model)
-            converting.archive(
-                graph, f"{scratch}/{role}", batch_size=1, pixels="float32", output="logits"
-            )
-        rows = [*(report[role] for role in models), *made.values()]
         paths = [*(f"{scratch}/{role}" for role in models), *(row["path"] for row in made.values())]
         try:
+            for path, model in zip(paths, models.values(), strict=False):
+                graph = inference.clone(model)
+                converting.archive(graph, path, batch_size=1, pixels="float32", output="logits")
             found = latency.measure(paths)
         except ValueError as error:
             report["failed"]["latency"] = str(error)

@@ -157,7 +157,7 @@ def _one(student, path, kind, images, overwrite, options):
         images = options.get("calibration")
     if images is None:
         images = np.random.default_rng(0).integers(0, 256, (16, *shape)).astype("float32") / 255
-    images = proving.levels(np.asarray(images, "float32"), options["pixels"])
+    images = proving.levels(checks.images(images, shape), options["pixels"])
     write(model, path, kind, images, proving.same_twice(model, images), **options)
     return path
 
