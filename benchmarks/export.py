@@ -1,6 +1,6 @@
 """`.tflite` files by kdkeras beside those of TensorFlow's converter and of Keras's own export.
 
-python benchmarks/export.py                              # everything, about half an hour on two cores
+python benchmarks/export.py                              # everything, about half an hour
 python benchmarks/export.py --only=memory --exports=10   # this part alone; the other stays
 python benchmarks/export.py --render                     # the tables again, without measuring
 

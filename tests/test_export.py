@@ -349,6 +349,10 @@ def test_a_folder_that_cannot_be_written(tmp_path, images, monkeypatch):
     def full(source, target):
         raise OSError(28, "No space left on device", target)
 
+    monkeypatch.setattr("kdkeras.export.writing.shutil.copytree", full)
+    with pytest.raises(OSError, match=r"Could not write .*saved: No space left.*Check that"):
+        export.saved_model(student(), tmp_path / "saved", images=images)
+
     monkeypatch.setattr("kdkeras.export.converting.shutil.copyfile", full)
     with pytest.raises(OSError, match=r"Could not write .*m.tflite: No space left.*Check that"):
         export.tflite(student(), tmp_path / "m.tflite", images=images)

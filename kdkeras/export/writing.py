@@ -1,5 +1,6 @@
 """Writes a student for deployment: SavedModel, TFLite, ONNX, each proven equal to it."""
 
+import shutil
 import tempfile
 
 import numpy as np
@@ -181,7 +182,9 @@ def write(
     ends = {"pixels": pixels, "output": output}
     with files.atomic_path(path) as temporary, tempfile.TemporaryDirectory() as folder:
         if kind == "saved_model":
-            converting.archive(model, temporary, batch_size=None, **ends)
+            # By way of a scratch folder: TensorFlow's errors of files are no OSErrors.
+            converting.archive(model, f"{folder}/whole", batch_size=None, **ends)
+            shutil.copytree(f"{folder}/whole", temporary)
             if class_names:
                 (temporary / "assets.extra").mkdir()
                 files.write_text(temporary / "assets.extra" / "labels.txt", _lines(class_names))
