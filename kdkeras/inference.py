@@ -69,10 +69,20 @@ def clone(given):
         raise ValueError(
             f"`student` '{model.name}' cannot be copied: one of its layers cannot be made again "
             "from its configuration. Give its class a `get_config` and the decorator "
-            f"`keras.saving.register_keras_serializable()`. Keras says: {error}"
+            f"`keras.saving.register_keras_serializable()`. Keras says: {_short(error)}"
         ) from error
     copy.set_weights(model.get_weights())
     return copy
+
+
+def _check_output(model):
+    shape = tuple(model.outputs[0].shape)
+    if len(shape) != 2 or shape[-1] is None or shape[-1] < 2:
+        raise ValueError(
+            "`student` must give one number for each of at least two classes. Received: "
+            f"'{model.name}' with output shape {shape}. Rebuild it with two logits for a binary "
+            "problem."
+        )
 
 
 def image_shape(model):
@@ -101,17 +111,23 @@ def _loaded(path):
         raise ValueError(f"`student` cannot be loaded from '{path}': {error}") from error
 
 
+def _short(error, most=200):
+    """The first line of what Keras says, without the configuration that it then lists."""
+    line = str(error).strip().splitlines()[0].partition("Full object config")[0]
+    return line if len(line) <= most else line[:most] + " ..."
+
+
 def _check(model):
-    if not model.built:
-        raise ValueError(
-            f"`student` must be a built `keras.Model`. Received: '{model.name}', which is not "
-            "built. Begin it with `keras.Input`, or call it on a batch first."
-        )
     if not surgery.is_graph(model):
         raise ValueError(
             "`student` must be a Functional or Sequential model. Received: "
             f"'{model.name}' of type {type(model).__name__}. Call it on a `keras.Input` and wrap "
             "both: `keras.Model(image, student(image))`."
+        )
+    if not model.built:
+        raise ValueError(
+            f"`student` must be a built `keras.Model`. Received: '{model.name}', which is not "
+            "built. Begin it with `keras.Input`."
         )
     for what, tensors in (("input", model.inputs), ("output", model.outputs)):
         if len(tensors) != 1:
@@ -119,6 +135,7 @@ def _check(model):
                 f"`student` must have one {what}. Received: '{model.name}', which has "
                 f"{len(tensors)}. Make a model of one: `keras.Model(inputs, one_output)`."
             )
+    _check_output(model)
 
 
 def _for_inference(config):

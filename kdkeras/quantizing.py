@@ -50,7 +50,8 @@ def train(built, settings, splits, *, calibration_images=CALIBRATION):
         print(
             f"\nquantized: int8 weights and activations, ranges of {len(images)} training images; "
             f"{start['before']:.2%} of the validation images before training, the student "
-            f"{start['student']:.2%}",
+            f"{start['student']:.2%}"
+            + (". Nothing is lost as it is." if start["before"] >= start["student"] else ""),
             flush=True,
         )
     teacher = built.get("teacher") or inference.clone(built["student"])

@@ -2,9 +2,12 @@
 
 import functools
 import pathlib
+import re
+import zipfile
 
 import keras
 import numpy as np
+import scipy.special
 import tensorflow as tf
 
 from kdkeras import models, noise
@@ -13,6 +16,8 @@ from kdkeras.models import surgery
 BATCH = 256
 # What outputs that are no logits are called, and the smallest probability that is told from 0.
 PROBABILITIES = ("probabilities", "probabilities:0")
+# How the archive behind a network begins.
+ARCHIVE = re.compile(rb"PK\x03\x04.{26}(labels.txt|kdkeras.json)", re.DOTALL)
 TINY = float(np.finfo("float32").tiny)
 
 
@@ -41,7 +46,7 @@ def load(path):
     """
     path = pathlib.Path(path)
     if not path.exists():
-        raise ValueError(f"`path` must be a model file. Received: '{path}', which does not exist.")
+        raise ValueError(f"A model file is expected. Received: '{path}', which does not exist.")
     try:
         if path.suffix == ".keras":
             return KerasModel(graph(keras.models.load_model(path, compile=False), path))
@@ -54,7 +59,7 @@ def load(path):
     except (OSError, ValueError, RuntimeError, TypeError) as error:
         raise ValueError(f"'{path}' cannot be read as a model: {error}") from error
     raise ValueError(
-        "`path` must be a .keras, .tflite or .onnx file, or a SavedModel folder. "
+        "A model is expected: a .keras, .tflite or .onnx file, or a SavedModel folder. "
         f"Received: '{path}'"
     )
 
@@ -73,7 +78,42 @@ def graph(model, path):
     return models.logits(model) if models.final_softmax(model) else model
 
 
-class KerasModel:
+class _OfLogits:
+    """A model whose outputs are logits."""
+
+    def given(self, images):
+        """What the model gives for images, as float32 numbers."""
+        return self(images)
+
+    def as_logits(self, given):
+        """The logits that stand for what the model gave."""
+        return given
+
+    def as_probabilities(self, given):
+        """The probabilities that the model gave, or the softmax of its logits."""
+        return scipy.special.softmax(given, -1)
+
+
+class _OfFile(_OfLogits):
+    """A file that says by the name of its output whether it gives probabilities."""
+
+    output_name, step = "", 0.0
+
+    def __call__(self, images):
+        return self.as_logits(self.given(images))
+
+    def as_logits(self, given):
+        if self.output_name not in PROBABILITIES:
+            return given
+        # All that a file may have rounded to 0 is together less than half a step.
+        least = self.step / (2 * given.shape[-1]) or TINY
+        return np.log(np.maximum(given, least)).astype("float32")
+
+    def as_probabilities(self, given):
+        return given if self.output_name in PROBABILITIES else super().as_probabilities(given)
+
+
+class KerasModel(_OfLogits):
     """A Keras model, run in batches."""
 
     differentiable = True
@@ -94,7 +134,7 @@ class KerasModel:
         return functools.partial(run, tf.constant(pixels(image, np.float32)))
 
 
-class SavedModel:
+class SavedModel(_OfLogits):
     """A SavedModel with the endpoint `serve`, or with `logits` beside it, as kdkeras writes it."""
 
     def __init__(self, path):
@@ -118,12 +158,13 @@ class SavedModel:
         return functools.partial(self.loaded.serve, tf.constant(pixels(image, self.dtype)))
 
 
-class LiteRT:
+class LiteRT(_OfFile):
     """A `.tflite` file in `ai_edge_litert`, one image at a time, as on a phone."""
 
     differentiable = False
 
     def __init__(self, path):
+        _check_whole(path)
         with noise.hushed():
             from ai_edge_litert.interpreter import Interpreter
 
@@ -134,18 +175,16 @@ class LiteRT:
         self.input_shape = tuple(int(size) for size in self.input["shape"][1:])
         signatures = list(self.interpreter.get_signature_list().values())
         self.output_name = signatures[0]["outputs"][0] if signatures else self.output["name"]
+        self.step, self.zero_point = self.output["quantization"]
 
-    def __call__(self, images):
-        scale, zero_point = self.output["quantization"]
+    def given(self, images):
         outputs = []
         for image in pixels(images, self.input["dtype"], *self.input["quantization"]):
             self.interpreter.set_tensor(self.input["index"], image[None])
             self.interpreter.invoke()
             outputs.append(self.interpreter.get_tensor(self.output["index"])[0])
         found = np.stack(outputs).astype("float32")
-        if scale:
-            found = np.float32(scale) * (found - zero_point)
-        return log(found, least=scale / 2 or TINY) if self.output_name in PROBABILITIES else found
+        return np.float32(self.step) * (found - self.zero_point) if self.step else found
 
     def on(self, image):
         """A function that runs the model once on a batch of one image, for timing."""
@@ -154,7 +193,7 @@ class LiteRT:
         return self.interpreter.invoke
 
 
-class Onnx:
+class Onnx(_OfFile):
     """A `.onnx` file in `onnxruntime`, which is not installed with kdkeras."""
 
     differentiable = False
@@ -170,15 +209,15 @@ class Onnx:
         (self.input,) = self.session.get_inputs()
         (self.output,) = self.session.get_outputs()
         self.input_shape = tuple(self.input.shape[1:])
+        self.output_name = self.output.name
         self.dtype = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}[self.input.type]
 
-    def __call__(self, images):
+    def given(self, images):
         seen = pixels(images, self.dtype)
         (found,) = zip(
             *(self.session.run(None, {self.input.name: image[None]}) for image in seen), strict=True
         )
-        found = np.concatenate(found)
-        return log(found) if self.output.name in PROBABILITIES else found
+        return np.concatenate(found)
 
     def on(self, image):
         """A function that runs the model once on a batch of one image, for timing."""
@@ -201,9 +240,10 @@ def pixels(images, dtype, scale=0.0, zero_point=0):
     return np.clip(levels, limits.min, limits.max).astype(dtype)
 
 
-def log(probabilities, *, least=TINY):
-    """Logits of probabilities: their logarithm, of `least` where they are smaller."""
-    return np.log(np.maximum(probabilities, least)).astype("float32")
+def _check_whole(path):
+    """Refuses a `.tflite` file whose archive of names and settings has lost its end."""
+    if ARCHIVE.search(path.read_bytes()) and not zipfile.is_zipfile(path):
+        raise ValueError("it is cut short: its end, with the class names, is not there")
 
 
 def _in_batches(run, images):

@@ -115,6 +115,15 @@ def exports(report):
     ]
     if report["calibration"]:
         said.append(f"Calibrated on {report['calibration']:,} training images.")
+    earlier = [kind for kind in report["files"] if kind not in report["written"]]
+    if earlier:
+        said.append(f"Written and measured earlier: {', '.join(earlier)}.")
+    for kind, row in report["files"].items():
+        if row["trained_for_int8"]:
+            said.append(
+                f"{kind} was trained further (quantized.keras) and may differ from the student; it "
+                f"has that model's top class on {row['trained_for_int8']['agreement']:.2%}."
+            )
     operators = {
         name
         for row in report["files"].values()
@@ -124,7 +133,7 @@ def exports(report):
     if operators:
         said.append(f"Operators of the .tflite files: {', '.join(sorted(operators))}.")
     lines = [aligned(rows), "", *(_wrapped(text, indent="") for text in said)]
-    lines += [f"Written: {row['path']}" for row in report["files"].values()]
+    lines += [f"Written: {report['files'][kind]['path']}" for kind in report["written"]]
     lines += [f"FAILED  {kind}: {reason}" for kind, reason in report["failed"].items()]
     return "\n".join(lines)
 

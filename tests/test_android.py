@@ -9,6 +9,7 @@ import pytest
 from conftest import conv_net
 
 from kdkeras import export
+from kdkeras.cli import known
 from kdkeras.export import contents
 
 ANDROID = pathlib.Path(__file__).parent.parent / "examples" / "android"
@@ -85,9 +86,9 @@ def test_gradle_lines_and_the_export_in_the_readme():
     assert [one.split(":")[:2] for one in coordinates] == [["com.google.ai.edge.litert", "litert"]]
     assert re.fullmatch(r"\d+\.\d+\.\d+", coordinates[0].split(":")[2])
     assert int(re.search(r"minSdk = (\d+)", README)[1]) >= 24
-    (call,) = re.findall(r"kdkeras\.export\.tflite\(student, (.*)\)", README)
-    options = set(re.findall(r"(\w+)=", call))
-    assert options <= set(export.tflite.__kwdefaults__)
+    (words,) = re.findall(r"kdkeras export (.*)", README)
+    flags = {name for name, *_ in known.FLAGS["export"]}
+    assert set(re.findall(r"--(\w+)=", words)) <= flags
     assert "classifier.classify(bitmap)" in README
     assert "fun classify(picture: Bitmap): List<Pair<String, Float>>" in KOTLIN
 

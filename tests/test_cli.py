@@ -203,13 +203,13 @@ def test_export(capsys, work, tmp_path):
     status, out, _ = run(capsys, "export", *words, "--precision=float16")
     assert status == 0
     assert "Each file on 64 images." in out
-    row = next(line for line in out.splitlines() if line.startswith("float16"))
+    row = next(line for line in out.splitlines() if line.startswith("float16 "))
     assert row.split()[4] == "100.00%"
     assert (tmp_path / "out" / "student.float16.tflite").exists()
     assert (tmp_path / "out" / "labels.txt").exists()
     status, _, err = run(capsys, "export", *words)
     assert status == 1
-    assert "must not exist yet unless --overwrite is set" in err
+    assert "is there already. Give --overwrite to replace it" in err
     status, out, _ = run(capsys, "export", *words, "--overwrite", "--formats=tflite")
     assert status == 0
     assert (tmp_path / "out" / "saved_model").exists()
@@ -226,7 +226,9 @@ def test_export(capsys, work, tmp_path):
         (["predict", "a.png"], "--model must name a model file"),
         (["predict", "--model=m.keras"], "Name the pictures"),
         (["export"], "Give --workdir, or both"),
-        (["export", "--workdir=/nowhere"], "does not exist"),
+        (["export", "--workdir=/nowhere"], "--workdir must hold a student.keras"),
+        (["export", "--model=m.h5", "--output=o"], "--model must be a .keras file"),
+        (["export", "--model=m.keras", "--output=o"], "'m.keras', which does not exist"),
     ],
 )
 def test_wrong_use_of_the_other_commands(capsys, words, message):

@@ -250,15 +250,22 @@ def test_a_quantised_file_that_disagrees_is_refused(images):
     right = np.float32([[9, 0, 0]] * 20)
     mostly, seldom = right.copy(), right.copy()
     mostly[0] = seldom[:3] = [0, 9, 0]
-    given = proving.proven(lambda x: mostly, "int8", images[:20], right)
-    assert given is mostly
+
+    class Answers(runtimes.KerasModel):
+        def __init__(self, answers):
+            self.answers = answers
+
+        def __call__(self, images):
+            return self.answers
+
+    assert proving.proven(Answers(mostly), "int8", images[:20], right) is mostly
     with pytest.raises(ValueError, match=r"top class on 85.0% of 20 images.*kdkeras quantize"):
-        proving.proven(lambda x: seldom, "int8", images[:20], right)
+        proving.proven(Answers(seldom), "int8", images[:20], right)
 
 
 def test_differences_are_of_probabilities():
     expected = np.log(np.float32([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]]))
-    given = np.log(np.float32([[0.25, 0.5, 0.25], [0.1, 0.2, 0.7]])) + 3.0
+    given = np.float32([[0.25, 0.5, 0.25], [0.1, 0.2, 0.7]])
     found = proving.compared(given, expected)
     assert found["largest_difference"] == pytest.approx(0.25, abs=1e-6)
     assert found["mean_difference"] == pytest.approx(0.5 / 6, abs=1e-6)
@@ -309,7 +316,7 @@ def test_bad_arguments(tmp_path, images):
     with pytest.raises(ValueError, match="`precision` must be one of.*Did you mean 'float16'"):
         export.tflite(model, path, "float_16")
     (tmp_path / "old.tflite").write_text("mine")
-    with pytest.raises(ValueError, match="`path` must not exist yet"):
+    with pytest.raises(ValueError, match="is there already. Give `overwrite` to replace it"):
         export.tflite(model, tmp_path / "old.tflite")
     with pytest.raises(ValueError, match="cannot be replaced.*which is a file"):
         export.saved_model(model, tmp_path / "old.tflite", overwrite=True)
@@ -372,7 +379,7 @@ def test_files_that_are_no_models(tmp_path, images):
         with pytest.raises(ValueError, match="cannot be read as a model"):
             runtimes.load(tmp_path / "cut.tflite")
     (tmp_path / "a.pb").write_bytes(b"")
-    with pytest.raises(ValueError, match="must be a .keras, .tflite or .onnx file"):
+    with pytest.raises(ValueError, match="A model is expected: a .keras, .tflite or .onnx"):
         runtimes.load(tmp_path / "a.pb")
 
 
@@ -394,9 +401,48 @@ def test_pixels_as_files_take_them():
     np.testing.assert_array_equal(runtimes.pixels(image, np.uint8, 0.5 / 255), [0, 255, 255, 200])
 
 
-def test_logits_of_probabilities():
-    p = np.float32([[0.5, 0.25, 0.25], [1.0, 0.0, 0.0]])
-    logits = runtimes.log(p)
-    np.testing.assert_allclose(softmax(logits), p, atol=1e-7)
+def test_many_classes_in_steps_of_1_256(tmp_path):
+    """Zeros are zeros: a thousand of them do not add up to anything."""
+    random = np.random.default_rng(4)
+    images = random.integers(0, 256, (32, 8, 8, 1)).astype("float32") / 255
+    inputs = keras.Input((8, 8, 1))
+    dense = keras.layers.Dense(1000, kernel_initializer=keras.initializers.RandomNormal(0, 2.0))
+    model = keras.Model(inputs, dense(keras.layers.Flatten()(inputs)))
+    path = export.tflite(model, tmp_path / "m.tflite", "int8", calibration=images)
+    run = runtimes.load(path)
+    given = run.as_probabilities(run.given(images))
+    np.testing.assert_array_equal(given * 256, np.rint(given * 256))
+    expected = softmax(model(images))
+    assert np.median(np.abs(given - expected).max(-1)) < 0.1
+    logits = run(images)
+    np.testing.assert_array_equal(logits.argmax(-1), given.argmax(-1))
+    # As logits they stand for the same, but for half a step that all zeros share.
+    np.testing.assert_allclose(softmax(logits), given / given.sum(-1, keepdims=True), atol=3e-3)
     assert np.isfinite(logits).all()
-    assert runtimes.log(p, least=1 / 512)[1, 1] == pytest.approx(-np.log(512), rel=1e-6)
+
+
+def test_students_that_take_bytes_or_give_one_number(tmp_path):
+    """What would be exported, proven equal, and be wrong in every app."""
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Rescaling(1 / 255, name="to_unit")(inputs)
+    of_bytes = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(x)), name="bytes")
+    with pytest.raises(ValueError, match=r"'bytes', which begins with 'to_unit', a Rescaling by"):
+        export.tflite(of_bytes, tmp_path / "m.tflite")
+    image = keras.Input((8, 8, 3))
+    wrapped = keras.Model(image, of_bytes(255 * image))
+    path = export.tflite(wrapped, tmp_path / "wrapped.tflite")
+    seen = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).astype("float32")
+    given = softmax(runtimes.load(path)(seen / 255))
+    np.testing.assert_allclose(given, softmax(of_bytes(seen)), atol=1e-5)
+    one = keras.Model(inputs, keras.layers.Dense(1)(keras.layers.Flatten()(inputs)))
+    with pytest.raises(ValueError, match="each of at least two classes.*two logits for a binary"):
+        export.tflite(one, tmp_path / "one.tflite")
+
+
+def test_a_file_without_its_end(tmp_path, images):
+    path = export.tflite(student(), tmp_path / "m.tflite", images=images)
+    whole = path.read_bytes()
+    for lost in (10, 200):
+        path.write_bytes(whole[:-lost])
+        with pytest.raises(ValueError, match="it is cut short: its end, with the class names"):
+            runtimes.load(path)

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 
 import keras
 import numpy as np
@@ -71,7 +72,8 @@ def test_each_file_is_measured_as_the_student_is(report, student, test_images):
         given = runtimes.load(row["path"])(images)
         assert row["test"] == pytest.approx(evaluation.scores(labels, given, logits), rel=1e-5)
         assert row["agreement"] == row["test"]["agreement"] >= least[kind]
-        p, q = (keras.ops.softmax(x).numpy() for x in (given, logits))
+        run = runtimes.load(row["path"])
+        p, q = run.as_probabilities(run.given(images)), keras.ops.softmax(logits).numpy()
         assert row["largest_difference"] == pytest.approx(np.abs(p - q).max(), abs=1e-6)
         assert row["mean_difference"] == pytest.approx(np.abs(p - q).mean(), abs=1e-6)
         assert row["latency"]["runs"] == latency.RUNS
@@ -141,13 +143,21 @@ def test_earlier_files_stay_in_the_report(student, test_images, tmp_path):
     first = export.flavours(student, tmp_path, images, kinds=["float32"], timed=False)
     second = export.flavours(student, tmp_path, images, kinds=["float16"], timed=False)
     assert second["files"]["float32"] == first["files"]["float32"]
-    # A file that is no longer what was reported is not.
+    assert second["written"] == ["float16"]
+    table = tables.exports(second)
+    assert "Written and measured earlier: float32." in table
+    assert table.count("Written: ") == 1
+    # Wherever the folder goes, the report goes with it.
+    moved = shutil.copytree(tmp_path, tmp_path / "moved")
+    third = export.flavours(student, moved, images, kinds=["dynamic"], timed=False)
+    assert third["files"]["float32"]["path"] == str(moved / "student.tflite")
+    # A file that is no longer what was reported is not in it.
     (tmp_path / "student.tflite").write_bytes(b"another")
     third = export.flavours(
         student, tmp_path, images, kinds=["float16"], timed=False, overwrite=True
     )
     assert list(third["files"]) == ["float16"]
-    with pytest.raises(ValueError, match="must not exist yet unless `overwrite`"):
+    with pytest.raises(ValueError, match="is there already. Give `overwrite`"):
         export.flavours(student, tmp_path, images, kinds=["saved_model", "float16"])
     assert not (tmp_path / "saved_model").exists()
 
@@ -159,6 +169,17 @@ def test_bad_arguments(student, test_images, tmp_path):
     with pytest.raises(ValueError, match="`calibration` must be training images for int8"):
         export.flavours(student, tmp_path / "new", images, kinds=["float32", "int8"])
     assert not (tmp_path / "new").exists()
+    for labels, said in (
+        (test_images[1][:3], "must be 8 integers, one an image. Received: an array of shape .3,"),
+        (np.arange(8) + 5, "label"),
+        (np.eye(10)[:8], "must be 8 integers"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            export.flavours(student, tmp_path / "new", images, labels)
+    for pixels, kinds in (("int8", ["float32"]), ("uint8", ["int16x8"])):
+        given = {"pixels": pixels, "calibration": test_images[0][:16]}
+        with pytest.raises(ValueError, match=f"`pixels` can be '{pixels}' for"):
+            export.flavours(student, tmp_path / "new", images, kinds=kinds, **given)
     for bad, said in (
         (images[:, :4], r"shape \(images, 8, 8, 3\).*Received: an array of shape \(8, 4, 8, 3\)"),
         (images[:0], "Received: an array of shape"),
@@ -170,6 +191,8 @@ def test_bad_arguments(student, test_images, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="`folder` must be a folder"):
         export.flavours(student, tmp_path / "file", images)
+    with pytest.raises(ValueError, match="a place where one can be made"):
+        export.flavours(student, tmp_path / "file" / "below", images)
 
 
 def test_latency_of_what_cannot_be_read(tmp_path):
@@ -218,7 +241,8 @@ def test_the_command_on_a_file_and_a_dataset(student, tmp_path, capsys):
     assert told["labels"] == list("0123456789")
     for more, said in (
         (["--precision=int8"], "calibrated on training images: give --workdir, or"),
-        (["--precision=float61"], "Did you mean 'float16'"),
+        (["--precision=float61"], "--precision must be one of 'float32'"),
+        (["--dataset=digits", "--precision=int8", "--pixels=uint16"], "--pixels must be one of"),
         (["--formats=tflight"], "Did you mean 'tflite'"),
         (["--dataset=digits", "--precision=int8", "--calibration_images=3"], "at least 16"),
     ):

@@ -97,7 +97,10 @@ def test_without_a_teacher_the_student_teaches(work, tmp_path, capsys):
         ([], "Give --workdir"),
         (["--workdir=/nowhere"], "recipe.json is expected"),
         (["--workdir=WORK", "--overwrite", "--pixels=uint16"], "--pixels must be one of"),
-        (["--workdir=WORK", "--overwrite", "--epochs=0"], "must be at least 1"),
+        (
+            ["--workdir=WORK", "--overwrite", "--epochs=0"],
+            "--epochs must be an integer of",
+        ),
         (["--workdir=WORK", "--overwrite", "--learning_rate=0"], "must be positive"),
         (["--workdir=WORK", "--overwrite", "--calibration_images=3"], "at least 16"),
     ],

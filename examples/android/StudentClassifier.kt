@@ -10,6 +10,7 @@ import java.io.Closeable
 import java.io.File
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
+import java.util.zip.ZipException
 import java.util.zip.ZipFile
 import kotlin.math.min
 import kotlin.math.roundToInt
@@ -90,10 +91,14 @@ private fun copied(context: Context, asset: String): File {
     return file
 }
 
-/** The class names: a zip archive follows the network in the same file. */
+/** The class names, if there are any: a zip archive follows the network in the same file. */
 private fun labelsIn(file: File): List<String>? =
-    ZipFile(file).use { zip ->
-        zip.getEntry("labels.txt")?.let { zip.getInputStream(it).bufferedReader().readLines() }
+    try {
+        ZipFile(file).use { zip ->
+            zip.getEntry("labels.txt")?.let { zip.getInputStream(it).bufferedReader().readLines() }
+        }
+    } catch (noArchive: ZipException) {
+        null
     }
 
 /** The largest centred part of these proportions, in memory that pixels can be read from. */

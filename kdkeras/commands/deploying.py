@@ -21,6 +21,7 @@ from kdkeras import (
 from kdkeras import export as exports
 from kdkeras.commands import testing
 
+FEWEST = quantization.SMALLEST
 FORMATS = ("saved_model", "tflite", "onnx")
 
 
@@ -30,7 +31,8 @@ def export(settings, words):
     work = settings["workdir"] and pathlib.Path(settings["workdir"])
     if not work and not (settings["model"] and settings["output"]):
         raise ValueError("Give --workdir, or both --model and --output.")
-    student = inference.student(settings["model"] or work / "student.keras")
+    student = inference.student(_student_path(settings["model"], work))
+    arguments.integer("calibration_images", settings["calibration_images"], low=FEWEST)
     splits = _splits(settings, work, student)
     kinds = _kinds(settings["formats"], settings["precision"])
     quantised = {"int8", "int16x8"} & set(kinds)
@@ -62,6 +64,7 @@ def export(settings, words):
         class_names=_class_names(settings, work, splits),
         pixels=settings["pixels"],
         output="logits" if settings["logits"] else "probabilities",
+        timed=settings["latency"],
         overwrite=settings["overwrite"],
         verbose=True,
     )
@@ -69,9 +72,21 @@ def export(settings, words):
     return 1 if report["failed"] else 0
 
 
+def _student_path(model, work):
+    if model is None and not (work / "student.keras").exists():
+        raise ValueError(f"--workdir must hold a student.keras. Received: '{work}', without.")
+    path = pathlib.Path(model or work / "student.keras")
+    if path.suffix != ".keras" or not path.exists():
+        why = "which does not exist" if path.suffix == ".keras" else "which has another ending"
+        raise ValueError(f"--model must be a .keras file. Received: '{path}', {why}.")
+    return path
+
+
 def _kinds(formats, precision):
     """The kinds of `kdkeras.export.flavours` that formats and precisions ask for."""
     everything = precision == "all"
+    for name in precision.split(","):
+        arguments.one_of("precision", name, (*exports.PRECISIONS, "all"))
     precisions = exports.PRECISIONS if everything else precision.split(",")
     kinds = []
     for name in formats.split(","):
@@ -117,8 +132,10 @@ def quantize(settings, words):
         raise ValueError("Give --workdir, the work directory of a finished run.")
     work = pathlib.Path(settings["workdir"])
     stored = recipe.read(work / "recipe.json")
-    if not (work / "student.keras").exists():
-        raise ValueError(f"--workdir must hold a student.keras. Received: '{work}'")
+    _student_path(None, work)
+    arguments.integer("epochs", settings["epochs"], low=1)
+    arguments.positive("learning_rate", settings["learning_rate"])
+    arguments.integer("calibration_images", settings["calibration_images"], low=FEWEST)
     made = [work / "quantized.keras", work / "export" / "student.int8.tflite"]
     there = [str(path) for path in made if path.exists()]
     if there and not settings["overwrite"]:

@@ -2,10 +2,9 @@
 
 import pathlib
 
-import keras
 import numpy as np
 
-from kdkeras import corruptions, data, evaluation, export, runtimes, tables
+from kdkeras import arguments, corruptions, data, evaluation, export, runtimes, tables
 
 
 def evaluate(settings, paths):
@@ -96,10 +95,11 @@ def predict(settings, paths):
             f"have shape {model.input_shape}."
         )
     images = np.stack([data.read_picture(path, model.input_shape[0]) for path in paths])
-    probabilities = np.asarray(keras.ops.softmax(model(images)))
+    top = arguments.integer("top", settings["top"], low=1)
+    probabilities = model.as_probabilities(model.given(images))
     names = _class_names(settings, probabilities.shape[-1])
     for path, row in zip(paths, probabilities, strict=True):
-        best = np.argsort(-row)[: settings["top"]]
+        best = np.argsort(-row)[:top]
         print(f"{path}: " + ", ".join(f"{names[index]} {row[index]:.1%}" for index in best))
     return 0
 

@@ -3,13 +3,16 @@
 import importlib.util
 import pathlib
 
+import keras
 import numpy as np
 
-from kdkeras import arguments, inference, quantization
+from kdkeras import arguments, data, inference, quantization
 
 PRECISIONS = ("float32", "float16", "dynamic", "int8", "int16x8")
 PIXELS = ("float32", "uint8", "int8")
 OUTPUTS = ("probabilities", "logits")
+# A first Rescaling by less makes next to nothing of pixels in [0, 1].
+SMALLEST_SCALE = 1 / 64
 
 
 def pixels_of(precision, pixels):
@@ -25,7 +28,7 @@ def free(path, kind, overwrite):
         raise ValueError(f"`path` must end in {suffix}. Received: '{path}'")
     if path.exists() and not overwrite:
         raise ValueError(
-            f"`path` must not exist yet unless `overwrite` is set. Received: '{path}', which does."
+            f"'{path}' is there already. Give `overwrite` to replace it, or write elsewhere."
         )
     if path.exists() and path.is_dir() != (kind == "saved_model"):
         what = "a folder" if path.is_dir() else "a file"
@@ -50,6 +53,7 @@ def check(kind, model, options):
         missing = [name for name in ("onnx", "tf2onnx", "onnxruntime") if not _installed(name)]
         if missing:
             raise ImportError(f"ONNX files need {', '.join(missing)}: pip install 'kdkeras[onnx]'")
+    check_pixels_in(model)
     aware = quantization.is_aware(model)
     if aware and kind != "int8":
         raise ValueError(
@@ -69,6 +73,22 @@ def check(kind, model, options):
         raise ValueError(f"`calibration` {why}. Received: {len(calibration)} images. Leave it out.")
 
 
+def check_pixels_in(model):
+    """Refuses a student that takes bytes: those before it, in training and in files, are in [0, 1].
+
+    Such a student would be fed 1/255 of what it knows, and nothing would say so.
+    """
+    (image,) = model.inputs
+    for layer in model.layers:
+        first = isinstance(layer, keras.layers.Rescaling) and layer.input is image
+        if first and np.max(np.abs(layer.scale)) < SMALLEST_SCALE:
+            raise ValueError(
+                f"`student` must take pixels in [0, 1]. Received: '{model.name}', which begins "
+                f"with '{layer.name}', a Rescaling by {np.max(layer.scale):.4g}: it takes 0..255. "
+                "Wrap it: `image = keras.Input(...)`, `keras.Model(image, student(255 * image))`."
+            )
+
+
 def images(given, shape):
     """Images to compare on as a float32 array, found to be what a model takes."""
     given = np.asarray(given, "float32")
@@ -83,6 +103,18 @@ def images(given, shape):
             "`images` must hold pixels in [0, 1]: divide bytes by 255. Received: "
             f"{given.min():g} to {given.max():g}"
         )
+    return given
+
+
+def labels(given, count, classes):
+    """Labels as an integer array, found to be one for each image."""
+    given = np.asarray(given)
+    if given.shape != (count,):
+        raise ValueError(
+            f"`labels` must be {count} integers, one an image. Received: an array of shape "
+            f"{given.shape}"
+        )
+    data.check_labels(given, classes)
     return given
 
 

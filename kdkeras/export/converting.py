@@ -102,4 +102,4 @@ def _reason(said, names):
         found = f"Layers that it lacks operators for: {', '.join(layers)}. "
     if operators:
         found += f"Operators: {', '.join(operators)}. "
-    return found + "The converter says: " + processes.last_lines(said)
+    return found.strip() or "The converter says: " + processes.last_lines(said)

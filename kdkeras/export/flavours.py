@@ -2,6 +2,7 @@
 
 import pathlib
 import tempfile
+import time
 
 from kdkeras import (
     arguments,
@@ -54,7 +55,7 @@ def flavours(
         calibration: For "int8" and "int16x8", as for `tflite`; with `quantized`, of no use to
             "int8".
         class_names: Optional list of strings, one a class.
-        pixels: What goes in, as for `tflite`. Where a kind has no such input, int16x8 files take
+        pixels: What goes in, as for `tflite`. Beside kinds that take it, int16x8 files take
             "float32", and others "uint8" for "int8".
         output: "probabilities" or "logits".
         timed: Whether to measure latency, of one image on one thread.
@@ -69,8 +70,8 @@ def flavours(
         with its top class, `test` (as `kdkeras.evaluation.scores`, with labels), `latency`
         (`median_ms`, `p95_ms`, `runs`), `trained_for_int8` (of a file of `quantized`, its
         differences from that model; else None) and
-        `operators`; and `failed`: the reasons by kind. Kinds that were written earlier and are
-        still there stay in the report.
+        `operators`; `written`: the kinds that this call wrote, for files of earlier ones that are
+        still there stay in the report; and `failed`: the reasons by kind.
 
     Raises:
         ValueError: The student cannot be exported at all, or an option does not fit: nothing was
@@ -87,38 +88,49 @@ def flavours(
     folder = pathlib.Path(folder)
     model = inference.clone(student)
     images = checks.images(images, inference.image_shape(model))
+    if labels is not None:
+        labels = checks.labels(labels, len(images), model.outputs[0].shape[-1])
     settings = {"calibration": calibration, "class_names": class_names, "output": output}
     sources = dict.fromkeys(kinds, model)
     if quantized is not None:
         sources["int8"] = inference.clone(quantized)
-    plans = {kind: _plan(kind, pixels, settings, sources[kind]) for kind in kinds}
+    some_take = "int8" in kinds if pixels == "int8" else set(kinds) != {"int16x8"}
+    plans = {
+        kind: _plan(kind, pixels, settings, sources[kind], some_take=some_take) for kind in kinds
+    }
     for kind, plan in plans.items():
         checks.check(kind, sources[kind], plan)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"`folder` must be a folder. Received: '{folder}', which is a file.")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ValueError(
+            f"`folder` must be a folder, or a place where one can be made. Received: '{folder}'"
+        ) from error
     for kind in kinds:
         checks.free(folder / _file_name(kind), kind, overwrite)
     standing = _standing(folder / REPORT)
     made, failed = {}, {}
     for kind, plan in plans.items():
-        if verbose:
-            print(f"Exporting {kind}", flush=True)
+        path, started = folder / _file_name(kind), time.monotonic()
         try:
-            path = folder / _file_name(kind)
             made[kind] = _made(model, sources[kind], kind, path, images, labels, plan)
         except ValueError as error:
             failed[kind] = str(error)
+        if verbose:
+            how = "failed" if kind in failed else "written and tested"
+            print(f"{kind}: {how}, {time.monotonic() - started:.0f} s", flush=True)
     if class_names:
         files.write_text(folder / "labels.txt", "".join(f"{one}\n" for one in class_names))
     rows = {**standing, **made}
+    rows = {kind: rows[kind] for kind in FLAVOURS if kind in rows}
     models = {"student": model, "teacher": teacher} if teacher is not None else {"student": model}
     report = {
         "format": FORMAT,
         "images": len(images),
         "calibration": 0 if calibration is None else len(calibration),
         **{role: _described(of, images, labels) for role, of in models.items()},
-        "files": {kind: rows[kind] for kind in FLAVOURS if kind in rows},
+        "files": rows,
+        "written": list(made),
         "failed": failed,
         "environment": environment.described(),
     }
@@ -128,12 +140,17 @@ def flavours(
     return report
 
 
-def _plan(kind, pixels, settings, source):
-    """The options of one kind of file, of those for all of them."""
+def _plan(kind, pixels, settings, source, *, some_take):
+    """The options of one kind of file, of those for all of them.
+
+    Where some kinds take the pixels that are asked for, the others take what is next to them.
+    """
     arguments.one_of("kinds", kind, FLAVOURS)
     plan = {**settings, "pixels": checks.pixels_of(kind, pixels)}
     if kind not in ("int8", "int16x8") or quantization.is_aware(source):
         plan["calibration"] = None
+    if not some_take:
+        return plan  # to be refused
     if kind == "int16x8":
         plan["pixels"] = "float32"
     elif plan["pixels"] == "int8" and kind != "int8":
@@ -151,7 +168,8 @@ def _made(model, source, kind, path, images, labels, plan):
     seen = proving.levels(images, plan["pixels"])
     expected = proving.same_twice(source, seen)
     run, given = writing.write(source, path, kind, seen, expected, **plan)
-    of_source = proving.compared(given, expected)
+    probabilities = run.as_probabilities(given)
+    of_source = proving.compared(probabilities, expected)
     if source is not model:
         expected = evaluation.logits_of(model, seen)
     parts = [path] if path.is_file() else [part for part in path.rglob("*") if part.is_file()]
@@ -161,12 +179,12 @@ def _made(model, source, kind, path, images, labels, plan):
         "sha256": files.digest(path) if path.is_file() else None,
         "input": plan["pixels"],
         "output": plan["output"],
-        **proving.compared(given, expected),
+        **proving.compared(probabilities, expected),
         "trained_for_int8": of_source if source is not model else None,
         "operators": operators.used(run, path),
     }
     if labels is not None:
-        found["test"] = evaluation.scores(labels, given, expected)
+        found["test"] = evaluation.scores(labels, run.as_logits(given), expected)
     return found
 
 
@@ -179,17 +197,15 @@ def _described(model, images, labels):
 
 
 def _standing(path):
-    """The rows of an earlier report whose files are still there as they were."""
+    """The rows of an earlier report whose files are beside it as they were."""
     if not path.exists():
         return {}
-    rows = files.read_json(path)["files"].items()
-    return {
-        kind: row
-        for kind, row in rows
-        if row["sha256"]
-        and pathlib.Path(row["path"]).is_file()
-        and files.digest(row["path"]) == row["sha256"]
-    }
+    found = {}
+    for kind, row in files.read_json(path)["files"].items():
+        there = path.parent / pathlib.Path(row["path"]).name  # wherever the folder has gone since
+        if row["sha256"] and there.is_file() and files.digest(there) == row["sha256"]:
+            found[kind] = {**row, "path": str(there)}
+    return found
 
 
 def _time(report, models, made):

@@ -18,7 +18,7 @@ def levels(images, pixels):
 
 
 def proven(run, kind, images, expected):
-    """The logits that a file gives, once they are found to be the student's.
+    """What a file gives, once it is found to be the student's.
 
     Args:
         run: The file, as `kdkeras.runtimes` loads it.
@@ -27,17 +27,17 @@ def proven(run, kind, images, expected):
         expected: Array of the student's logits.
 
     Returns:
-        Array of the file's logits.
+        Array of the file's outputs, as `run.given` gives them.
 
     Raises:
-        ValueError: They are not finite, or not the student's.
+        ValueError: The outputs are not finite, or not the student's.
     """
-    given = run(images)
+    given = run.given(images)
     if not np.isfinite(given).all():
         raise ValueError(
             f"The exported file ({kind}) gives NaN or infinite outputs; it was not kept."
         )
-    found = compared(given, expected)
+    found = compared(run.as_probabilities(given), expected)
     if kind in LARGEST and found["largest_difference"] > LARGEST[kind]:
         raise ValueError(
             f"The exported file ({kind}) differs from the student by "
@@ -49,22 +49,24 @@ def proven(run, kind, images, expected):
             f"The exported file ({kind}) has the student's top class on {found['agreement']:.1%} "
             f"of {len(images):,} images; at least {LEAST_AGREEMENT:.0%} is expected. It was not "
             "kept. Calibrate on more images, take float16, or fine-tune the student for int8: "
-            "kdkeras quantize."
+            "kdkeras quantize. Where there are hundreds of classes, let the file give logits: "
+            "probabilities have steps of 1/256."
         )
     return given
 
 
 def compared(given, expected):
-    """How a file's logits differ from the student's.
+    """How a file's probabilities differ from the student's.
 
     Args:
-        given, expected: Arrays `(n, classes)` of logits.
+        given: Array `(n, classes)` of probabilities.
+        expected: Array `(n, classes)` of logits.
 
     Returns:
         Dict: `largest_difference` and `mean_difference`, of probabilities, and `agreement`, the
         share of equal top classes.
     """
-    differences = np.abs(scipy.special.softmax(given, -1) - scipy.special.softmax(expected, -1))
+    differences = np.abs(given - scipy.special.softmax(expected, -1))
     return {
         "largest_difference": float(differences.max()),
         "mean_difference": float(differences.mean()),

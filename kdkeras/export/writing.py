@@ -177,7 +177,7 @@ def write(
         pixels, output, calibration, class_names: As of `tflite`; found fit by `checks.check`.
 
     Returns:
-        The runtime's view of the file, and the logits that it gave.
+        The runtime's view of the file, and what that gave for the images.
     """
     ends = {"pixels": pixels, "output": output}
     with files.atomic_path(path) as temporary, tempfile.TemporaryDirectory() as folder:

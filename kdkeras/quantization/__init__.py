@@ -5,7 +5,7 @@ then the student of an ordinary `kdkeras.Distiller`, and is exported without cal
 """
 
 from kdkeras.quantization.aware import aware, is_aware, plain
-from kdkeras.quantization.calibration import calibration_images, check_calibration
+from kdkeras.quantization.calibration import SMALLEST, calibration_images, check_calibration
 from kdkeras.quantization.layers import (
     FakeQuantize,
     QuantizedConv2D,
@@ -15,6 +15,7 @@ from kdkeras.quantization.layers import (
 )
 
 __all__ = [
+    "SMALLEST",
     "FakeQuantize",
     "QuantizedConv2D",
     "QuantizedDense",
