@@ -63,14 +63,20 @@ def read_json(path):
 
 
 def digest(path):
-    """The SHA-256 of a file's bytes, as 64 hexadecimal digits.
+    """The SHA-256 of a file's bytes, as 64 hexadecimal digits; of a folder, of all that is in it.
 
     Args:
-        path: A file.
+        path: A file; or a folder, whose files' names and bytes count.
 
     Raises:
         OSError: It could not be read.
     """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        found = hashlib.sha256()
+        for file in sorted(file for file in path.rglob("*") if file.is_file()):
+            found.update(f"{file.relative_to(path)} {digest(file)}\n".encode())
+        return found.hexdigest()
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

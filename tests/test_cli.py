@@ -207,7 +207,11 @@ def test_export(capsys, work, tmp_path):
     assert row.split()[4] == "100.00%"
     assert (tmp_path / "out" / "student.float16.tflite").exists()
     assert (tmp_path / "out" / "labels.txt").exists()
-    status, _, err = run(capsys, "export", *words)
+    status, out, _ = run(capsys, "export", *words, "--nolatency")
+    assert status == 0
+    assert "saved_model: there already" in out
+    assert "Written and measured earlier: saved_model, float16." in out
+    status, _, err = run(capsys, "export", *words, "--logits")
     assert status == 1
     assert "is there already. Give --overwrite to replace it" in err
     status, out, _ = run(capsys, "export", *words, "--overwrite", "--formats=tflite")

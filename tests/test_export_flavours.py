@@ -83,9 +83,8 @@ def test_each_file_is_measured_as_the_student_is(report, student, test_images):
 
 
 def test_the_report_is_written_and_names_its_files(report):
-    for kind, row in report["files"].items():
-        if kind != "saved_model":
-            assert row["sha256"] == files.digest(row["path"])
+    for row in report["files"].values():
+        assert row["sha256"] == files.digest(row["path"])
     folder = pathlib.Path(row["path"]).parent
     assert json.loads((folder / "report.json").read_text()) == report
     assert (folder / "labels.txt").read_text().split() == list("0123456789")
@@ -157,8 +156,21 @@ def test_earlier_files_stay_in_the_report(student, test_images, tmp_path):
         student, tmp_path, images, kinds=["float16"], timed=False, overwrite=True
     )
     assert list(third["files"]) == ["float16"]
-    with pytest.raises(ValueError, match="is there already. Give `overwrite`"):
-        export.flavours(student, tmp_path, images, kinds=["saved_model", "float16"])
+    # What is there and would be the same stays; what would be another is refused.
+    digest = files.digest(tmp_path / "student.float16.tflite")
+    again = export.flavours(student, tmp_path, images, kinds=["float16"], timed=False)
+    assert (again["written"], again["files"]) == ([], third["files"])
+    assert files.digest(tmp_path / "student.float16.tflite") == digest
+    other = keras.models.clone_model(student)
+    kinds = ["saved_model", "float16"]
+    for model, options in (
+        (student, {"output": "logits"}),
+        (student, {"pixels": "uint8"}),
+        (student, {"class_names": list("0123456789")}),
+        (other, {}),
+    ):
+        with pytest.raises(ValueError, match="is there already. Give `overwrite`"):
+            export.flavours(model, tmp_path, images, kinds=kinds, **options)
     assert not (tmp_path / "saved_model").exists()
 
 

@@ -110,3 +110,21 @@ def test_errors_name_the_file_and_say_what_to_do(tmp_path):
         files.atomic_path(tmp_path / "a.txt"),
     ):
         pass
+
+
+def test_digest_of_a_folder(tmp_path):
+    """Names and bytes count, the folder's own name and the order of writing do not."""
+    for name, order in (("one", "ab"), ("two", "ba")):
+        (tmp_path / name / "below").mkdir(parents=True)
+        for letter in order:
+            (tmp_path / name / "below" / letter).write_text(letter)
+    before = files.digest(tmp_path / "one")
+    assert before == files.digest(tmp_path / "two")
+    expected = "".join(
+        f"below/{letter} {hashlib.sha256(letter.encode()).hexdigest()}\n" for letter in "ab"
+    )
+    assert before == hashlib.sha256(expected.encode()).hexdigest()
+    (tmp_path / "two" / "below" / "a").rename(tmp_path / "two" / "below" / "c")
+    assert files.digest(tmp_path / "two") != before
+    (tmp_path / "one" / "below" / "b").write_text("B")
+    assert files.digest(tmp_path / "one") != before

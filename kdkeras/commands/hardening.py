@@ -95,16 +95,10 @@ def certify(settings, paths):
     ids, labels = robustness.evenly(np.arange(len(images)), labels, most)
     drawn = {name: settings[name] for name in ("sigma", "n", "n0", "alpha", "seed", "batch_size")}
     found = certification.certify(
-        runtimes.load(path), images[ids], ids=ids, path=output, name=_name(path), **drawn
+        runtimes.load(path), images[ids], ids=ids, path=output, name=files.digest(path), **drawn
     )
     print(f"{path}, on test images of {splits.name}\n\n{tables.certificates(found, labels)}\n")
     plot = output.with_suffix(".png")
     robustness.plot_certificates(plot, {f"sigma {found.sigma:g}": found}, labels)
     print(f"Written: {output}, {plot}")
     return 0
-
-
-def _name(path):
-    """What stands for a file that holds no graph of Keras layers: its digest."""
-    path = pathlib.Path(path)
-    return robustness.digest_of_folder(path) if path.is_dir() else files.digest(path)

@@ -13,6 +13,7 @@ from kdkeras import (
     latency,
     quantization,
 )
+from kdkeras.cache import identity
 from kdkeras.export import checks, converting, operators, proving, writing
 
 FLAVOURS = ("saved_model", *checks.PRECISIONS, "onnx")
@@ -59,13 +60,16 @@ def flavours(
             "float32", and others "uint8" for "int8".
         output: "probabilities" or "logits".
         timed: Whether to measure latency, of one image on one thread.
-        overwrite: Whether to replace files that are there; what fails leaves them.
+        overwrite: Whether to replace files that are there; what fails leaves them. Without it, a
+            file that the report in the folder knows, of the same weights and options, stays as it
+            is, and any other is refused.
         verbose: Whether to say which file is being made.
 
     Returns:
         Dict, as `report.json` holds it: `images` (how many), `calibration` (how many), `student`
         and `teacher` (`bytes` of their weights in float32, `test`, `latency` as a TensorFlow
-        graph), and `files` by kind: `path`, `bytes`, `sha256`, `input`, `output`,
+        graph), and `files` by kind: `path`, `bytes`, `sha256`, `weights` (a digest of those of the
+        model), `input`, `output`, `labels`,
         `largest_difference` and `mean_difference` from the student's probabilities, `agreement`
         with its top class, `test` (as `kdkeras.evaluation.scores`, with labels), `latency`
         (`median_ms`, `p95_ms`, `runs`), `trained_for_int8` (of a file of `quantized`, its
@@ -106,14 +110,21 @@ def flavours(
         raise ValueError(
             f"`folder` must be a folder, or a place where one can be made. Received: '{folder}'"
         ) from error
-    for kind in kinds:
-        checks.free(folder / _file_name(kind), kind, overwrite)
     standing = _standing(folder / REPORT)
+    of = {kind: identity.of_teacher(source)["weights"] for kind, source in sources.items()}
+    kept = [] if overwrite else [k for k in kinds if _same(standing.get(k), plans[k], of[k])]
+    for kind in set(kinds) - set(kept):
+        checks.free(folder / _file_name(kind), kind, overwrite)
     made, failed = {}, {}
     for kind, plan in plans.items():
+        if kind in kept:
+            if verbose:
+                print(f"{kind}: there already", flush=True)
+            continue
         path, started = folder / _file_name(kind), time.monotonic()
         try:
             made[kind] = _made(model, sources[kind], kind, path, images, labels, plan)
+            made[kind]["weights"] = of[kind]
         except ValueError as error:
             failed[kind] = str(error)
         if verbose:
@@ -176,9 +187,10 @@ def _made(model, source, kind, path, images, labels, plan):
     found = {
         "path": str(path),
         "bytes": sum(part.stat().st_size for part in parts),
-        "sha256": files.digest(path) if path.is_file() else None,
+        "sha256": files.digest(path),
         "input": plan["pixels"],
         "output": plan["output"],
+        "labels": plan["class_names"] and list(plan["class_names"]),
         **proving.compared(probabilities, expected),
         "trained_for_int8": of_source if source is not model else None,
         "operators": operators.used(run, path),
@@ -203,9 +215,18 @@ def _standing(path):
     found = {}
     for kind, row in files.read_json(path)["files"].items():
         there = path.parent / pathlib.Path(row["path"]).name  # wherever the folder has gone since
-        if row["sha256"] and there.is_file() and files.digest(there) == row["sha256"]:
+        if there.exists() and files.digest(there) == row["sha256"]:
             found[kind] = {**row, "path": str(there)}
     return found
+
+
+def _same(row, plan, weights):
+    """Whether a file that stands there is what would be written: of these weights, as planned."""
+    if row is None:
+        return False
+    found = (row["weights"], row["input"], row["output"], row["labels"])
+    names = plan["class_names"]
+    return found == (weights, plan["pixels"], plan["output"], names and list(names))
 
 
 def _time(report, models, made):

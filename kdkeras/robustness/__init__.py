@@ -10,11 +10,9 @@ from kdkeras.robustness.intervals import wilson
 from kdkeras.robustness.quickly import quick
 from kdkeras.robustness.samples import evenly
 from kdkeras.robustness.suites import SUITES
-from kdkeras.robustness.targets import digest_of_folder
 
 __all__ = [
     "SUITES",
-    "digest_of_folder",
     "evaluate",
     "evenly",
     "plot_certificates",

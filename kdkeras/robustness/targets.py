@@ -1,7 +1,6 @@
 """What can be attacked: models and model files, and where their gradients come from."""
 
 import dataclasses
-import hashlib
 import pathlib
 from collections.abc import Callable
 
@@ -65,7 +64,7 @@ def opened(model, surrogate=None):
         lambda x: loaded.logits(x),  # not the endpoint itself: the variables are the object's
         str(model),
         loaded.input_shape,
-        lambda: {"files": digest_of_folder(pathlib.Path(model))},
+        lambda: {"files": files.digest(model)},
     )
 
 
@@ -150,14 +149,6 @@ def _refuse_surrogate(name, surrogate):
             f"`surrogate` is for .tflite files. '{name}' has gradients of its own, and attacks on "
             f"them are stronger: leave it out. Received: surrogate={surrogate!r}"
         )
-
-
-def digest_of_folder(path):
-    """One digest of all files under a folder and of their names."""
-    found = hashlib.sha256()
-    for file in sorted(file for file in path.rglob("*") if file.is_file()):
-        found.update(f"{file.relative_to(path)} {files.digest(file)}\n".encode())
-    return found.hexdigest()
 
 
 def classes_of(logits):
