@@ -60,14 +60,15 @@ def compared(row, path, model):
     pictures = routes.images(COMPARED, 2)
     try:
         run = runtimes.load(path)
-        given = run(pictures)
+        given = run.given(pictures)
     except (ValueError, RuntimeError) as error:
         row["failed"] = f"does not run: {routes.reason(error)}"
         return None
     if not np.isfinite(given).all():
         row["failed"] = "NaN"
         return None
-    row |= proving.compared(given, evaluation.logits_of(model, pictures))
+    probabilities = run.as_probabilities(given)
+    row |= proving.compared(probabilities, evaluation.logits_of(model, pictures))
     return run.on(pictures[:1])
 
 
