@@ -238,9 +238,9 @@ def test_the_same_student_gives_the_same_bytes(tmp_path, images):
 
 
 def test_a_file_that_differs_is_refused_and_not_kept(tmp_path, images, monkeypatch):
-    monkeypatch.setitem(proving.LARGEST, "float16", 1e-9)
+    monkeypatch.setitem(proving.LIMITS, "float16", (1e-9, 1.1, 0.0))
     (tmp_path / "m.tflite").write_text("the last good one")
-    with pytest.raises(ValueError, match=r"\(float16\) differs from the student by .* not kept"):
+    with pytest.raises(ValueError, match=r"\(float16\) differs from the student: .* not kept"):
         export.tflite(student(), tmp_path / "m.tflite", "float16", images=images, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["m.tflite"]
     assert (tmp_path / "m.tflite").read_text() == "the last good one"
@@ -261,6 +261,43 @@ def test_a_quantised_file_that_disagrees_is_refused(images):
     assert proving.proven(Answers(mostly), "int8", images[:20], right) is mostly
     with pytest.raises(ValueError, match=r"top class on 85.0% of 20 images.*kdkeras quantize"):
         proving.proven(Answers(seldom), "int8", images[:20], right)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shift", "flipped", "kept"),
+    [
+        ("float32", 3e-5, 0, True),  # 7e-6 in probability
+        ("float32", 6e-5, 0, False),  # 1.4e-5 everywhere: the mean is off too
+        ("float16", 0.03, 0, True),
+        ("float16", 0.08, 0, False),
+        # One of 200 is off by far, the others hardly, as where the student wavers.
+        ("float16", 1e-3, 1, True),
+        ("float16", 1e-3, 3, False),
+        ("float32", 0.0, 1, False),
+        ("int8", 0.08, 15, True),
+        ("int8", 0.0, 25, False),
+    ],
+)
+def test_how_much_a_file_may_differ(kind, shift, flipped, kept):
+    expected = np.zeros((200, 2), "float32")
+    expected[:, 0] = 0.5
+    given = expected.copy()
+    given[:, 0] += shift
+    given[:flipped] = [0.24, 0.26]
+
+    class Answers(runtimes.KerasModel):
+        def __init__(self):
+            pass
+
+        def __call__(self, images):
+            return given
+
+    images = np.zeros((200, 1), "float32")
+    if kept:
+        proving.proven(Answers(), kind, images, expected)
+        return
+    with pytest.raises(ValueError, match=rf"\({kind}\) differs from the student"):
+        proving.proven(Answers(), kind, images, expected)
 
 
 def test_differences_are_of_probabilities():

@@ -42,7 +42,7 @@ def saved_model(
     Raises:
         ValueError: The student is not built, has no fixed image size or is random at inference,
             `path` exists, or the file's outputs are not finite or differ from the student's by
-            more than 1e-5 in probability.
+            more than 1e-5 in probability (of single images in a thousand also by more).
         OSError: The folder cannot be written.
 
     Example:
@@ -98,8 +98,9 @@ def tflite(
         ValueError: The student is not built, has no fixed image size, is random at inference or has
             layers that TFLite lacks operators for; `path` exists or has another ending; the
             calibration does not fit; or the file's outputs are not finite or not the student's:
-            more than 1e-5 (float32) or 1e-2 (float16) off in probability, or, of quantised files,
-            with another top class on more than a tenth of the images.
+            more than 1e-5 (float32) or 1e-2 (float16) off in probability, but for single images
+            in a thousand (in a hundred); or, of quantised files, with another top class on more
+            than a tenth of the images.
         OSError: The file cannot be written.
 
     Example:
