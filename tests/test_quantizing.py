@@ -75,7 +75,9 @@ def test_the_command_on_a_finished_run(work, capsys):
     assert "trained for int8 " in out
     assert (work / "student.keras").read_bytes() == before
     report = json.loads((work / "export" / "report.json").read_text())
-    assert set(report["files"]) == {"float32", "int8"}  # the float32 file is as it was
+    # The other files are as they were.
+    assert set(report["files"]) == {"saved_model", "float32", "int8"}
+    assert report["written"] == ["int8"]
     told = export.about(report["files"]["int8"]["path"])
     assert (told["input"]["dtype"], told["output"]["name"]) == ("int8", "logits")
     assert not (work / "backup").exists() or not (work / "backup" / "quantized").exists()
