@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 
-def convert(saved_model, path, *, precision, pixels, images, aware):
+def convert(saved_model, path, *, precision, pixels, images):
     """Writes the `.tflite` file of a SavedModel, with operators that every runtime has.
 
     Args:
@@ -15,8 +15,8 @@ def convert(saved_model, path, *, precision, pixels, images, aware):
         path: The file to write.
         precision: "float32", "float16", "dynamic", "int8" or "int16x8".
         pixels: "float32", "uint8" or "int8": of int8 files the dtype of input and output.
-        images: Path of an `.npy` file of images that the ranges are measured on, or None.
-        aware: Whether the SavedModel holds its ranges.
+        images: Path of an `.npy` file of images that the ranges are measured on; None where there
+            are no ranges, or the SavedModel holds them.
     """
     converter = tf.lite.TFLiteConverter.from_saved_model(saved_model)
     target = converter.target_spec
@@ -33,7 +33,7 @@ def convert(saved_model, path, *, precision, pixels, images, aware):
             if precision == "int8"
             else tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
         ]
-    if precision == "int8" and (images is not None or aware):
+    if precision == "int8":
         converter.inference_input_type = converter.inference_output_type = tf.as_dtype(pixels)
     with open(path, "wb") as file:
         file.write(converter.convert())

@@ -53,7 +53,7 @@ def check(kind, model, options):
         missing = [name for name in ("onnx", "tf2onnx", "onnxruntime") if not _installed(name)]
         if missing:
             raise ImportError(f"ONNX files need {', '.join(missing)}: pip install 'kdkeras[onnx]'")
-    check_pixels_in(model)
+    _check_pixels_in(model)
     aware = quantization.is_aware(model)
     if aware and kind != "int8":
         raise ValueError(
@@ -73,7 +73,7 @@ def check(kind, model, options):
         raise ValueError(f"`calibration` {why}. Received: {len(calibration)} images. Leave it out.")
 
 
-def check_pixels_in(model):
+def _check_pixels_in(model):
     """Refuses a student that takes bytes: those before it, in training and in files, are in [0, 1].
 
     Such a student would be fed 1/255 of what it knows, and nothing would say so.

@@ -21,8 +21,13 @@ def add(path, about):
     """
     with zipfile.ZipFile(path, "a", zipfile.ZIP_STORED) as archive:
         if about["labels"]:
-            _write(archive, LABELS, "".join(f"{name}\n" for name in about["labels"]))
+            _write(archive, LABELS, lines(about["labels"]))
         _write(archive, ABOUT, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+
+
+def lines(names):
+    """Class names as a text, one a line."""
+    return "".join(f"{name}\n" for name in names)
 
 
 def about(path):

@@ -14,7 +14,7 @@ from kdkeras import (
     quantization,
 )
 from kdkeras.cache import identity
-from kdkeras.export import checks, converting, operators, proving, writing
+from kdkeras.export import checks, contents, converting, operators, proving, writing
 
 FLAVOURS = ("saved_model", *checks.PRECISIONS, "onnx")
 REPORT = "report.json"
@@ -96,7 +96,7 @@ def flavours(
         labels = checks.labels(labels, len(images), model.outputs[0].shape[-1])
     settings = {"calibration": calibration, "class_names": class_names, "output": output}
     sources = dict.fromkeys(kinds, model)
-    if quantized is not None:
+    if quantized is not None and "int8" in kinds:
         sources["int8"] = inference.clone(quantized)
     some_take = "int8" in kinds if pixels == "int8" else set(kinds) != {"int16x8"}
     plans = {
@@ -131,7 +131,7 @@ def flavours(
             how = "failed" if kind in failed else "written and tested"
             print(f"{kind}: {how}, {time.monotonic() - started:.0f} s", flush=True)
     if class_names:
-        files.write_text(folder / "labels.txt", "".join(f"{one}\n" for one in class_names))
+        files.write_text(folder / "labels.txt", contents.lines(class_names))
     rows = {**standing, **made}
     rows = {kind: rows[kind] for kind in FLAVOURS if kind in rows}
     models = {"student": model, "teacher": teacher} if teacher is not None else {"student": model}

@@ -188,7 +188,9 @@ def write(
             shutil.copytree(f"{folder}/whole", temporary)
             if class_names:
                 (temporary / "assets.extra").mkdir()
-                files.write_text(temporary / "assets.extra" / "labels.txt", _lines(class_names))
+                files.write_text(
+                    temporary / "assets.extra" / "labels.txt", contents.lines(class_names)
+                )
         elif kind == "onnx":
             converting.archive(model, folder, batch_size=1, **ends)
             converting.to_onnx(folder, temporary, class_names)
@@ -210,8 +212,7 @@ def write(
 
 
 def _convert(model, folder, path, precision, calibration, pixels, output):
-    aware = quantization.is_aware(model)
-    if aware:
+    if quantization.is_aware(model):
         model = quantization.plain(model)
     # The input of an int8 file is made integer by the converter.
     seen = "float32" if precision == "int8" else pixels
@@ -227,7 +228,6 @@ def _convert(model, folder, path, precision, calibration, pixels, output):
         precision=precision,
         pixels=pixels,
         images=images,
-        aware=aware,
     )
 
 
@@ -236,7 +236,3 @@ def _pinned(calibration):
     images = np.array(calibration, "float32")
     images[0].flat[:2] = 0.0, 1.0
     return images
-
-
-def _lines(names):
-    return "".join(f"{name}\n" for name in names)
