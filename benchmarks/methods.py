@@ -150,9 +150,9 @@ def train_teacher(settings):
             export=False,
             resume=(folder / "recipe.json").exists(),
         )
-        from kdkeras import runner
+        from kdkeras import repeats
 
-        runner.train(recipe)
+        repeats.train(recipe)
 
 
 def train_all(wanted, seeds, settings):

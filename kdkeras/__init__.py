@@ -14,7 +14,7 @@ if typing.TYPE_CHECKING:
     from kdkeras.distiller import Distiller
     from kdkeras.evaluation import evaluate
     from kdkeras.recipe import Recipe
-    from kdkeras.runner import run
+    from kdkeras.repeats import run
     from kdkeras.taps import match_layers
     from kdkeras.terms import Term
 
@@ -31,6 +31,7 @@ __all__ = [
     "data",
     "distribution",
     "evaluate",
+    "evaluation",
     "export",
     "losses",
     "match_layers",
@@ -38,9 +39,11 @@ __all__ = [
     "models",
     "perturbations",
     "quantization",
+    "report",
     "robustness",
     "run",
     "runtimes",
+    "search",
     "taps",
     "teachers",
     "transfer",
@@ -52,7 +55,7 @@ _HOMES = {
     "Term": "terms",
     "evaluate": "evaluation",
     "match_layers": "taps",
-    "run": "runner",
+    "run": "repeats",
 }
 _WITH_REGISTERED_CLASSES = (
     "losses",

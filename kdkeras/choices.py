@@ -66,6 +66,21 @@ def check_robust(recipe):
         )
 
 
+def check_term_weights(recipe):
+    """Refuses weights of terms that are no list of finite numbers of at least 0."""
+    if recipe.term_weights is None:
+        return
+    try:
+        given = [float(part) for part in recipe.term_weights.split(",")]
+    except ValueError:
+        given = [-1.0]
+    if not all(0.0 <= weight < float("inf") for weight in given):
+        raise ValueError(
+            "`term_weights` must be a comma list of finite numbers of at least 0, such as 1,0.5. "
+            f"Received: term_weights={recipe.term_weights!r}"
+        )
+
+
 def _check_used(recipe):
     """Refuses settings that nothing in the run would look at."""
     default = type(recipe)

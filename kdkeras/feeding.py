@@ -1,5 +1,6 @@
 """The training batches of a run's stages, and the cache that a student may learn from."""
 
+import keras
 import tensorflow as tf
 
 from kdkeras import augment, cache, choices, data, perturbations, steps
@@ -47,6 +48,15 @@ def batches(name, recipe, splits, *, answers=None, first_epoch=0):
     make = data.OnDevice if on_device else data.batches
     made = make(splits.train, recipe.batch_size, **options, **views)
     return made if name == "student" else made.map(lambda x, y: (x, y["label"]))
+
+
+def validation_batches(recipe, splits):
+    """The validation batches of every stage; of one-hot labels where mixup trains."""
+    batched = splits.validation.batch(validation_batch_size(splits))
+    if not mixes(recipe):
+        return batched
+    one_hot = keras.layers.CategoryEncoding(splits.num_classes, output_mode="one_hot")
+    return batched.map(lambda x, y: (x, one_hot(y)))
 
 
 def validation_batch_size(splits, most=256):
@@ -135,7 +145,7 @@ def _pictures(recipe, splits):
         "views": views.get("views"),
         "seed": recipe.seed,
         "augment": views["augment"],
-        "verbose": int(recipe.verbose),
+        "verbose": int(not recipe.quiet),
     }
 
 

@@ -7,6 +7,10 @@ import os
 import pathlib
 import secrets
 import shutil
+import zipfile
+import zlib
+
+import numpy as np
 
 
 def write_text(path, text):
@@ -60,6 +64,39 @@ def read_json(path):
         raise _explained(error, f"Could not read {path}", "Check the path.") from error
     except ValueError as error:
         raise ValueError(f"{path} is not JSON, or is damaged: {error}") from error
+
+
+def write_arrays(path, arrays):
+    """Writes a dict of NumPy arrays to `path`, an `.npz` file, atomically.
+
+    Args:
+        path: Where to write; its folder must exist. An old file there is replaced.
+        arrays: Dict from names to arrays of numbers or strings.
+
+    Raises:
+        OSError: The file could not be written; the old one, if any, is untouched.
+    """
+    with atomic_path(path) as temporary:
+        np.savez(temporary, **arrays)
+
+
+def read_arrays(path):
+    """What `write_arrays` wrote to `path`.
+
+    Args:
+        path: A file.
+
+    Raises:
+        ValueError: It is no such file, or is damaged.
+        OSError: It could not be read.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except OSError as error:
+        raise _explained(error, f"Could not read {path}", "Check the path.") from error
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} holds no arrays, or is damaged: {error}") from error
 
 
 def digest(path):

@@ -46,7 +46,7 @@ def train(built, settings, splits, *, calibration_images=CALIBRATION):
         return evaluation.scores(labels, evaluation.logits_of(of, seen))["accuracy"]
 
     start = {"student": accuracy(built["student"]), "before": accuracy(model)}
-    if settings.verbose:
+    if not settings.quiet:
         print(
             f"\nquantized: int8 weights and activations, ranges of {len(images)} training images; "
             f"{start['before']:.2%} of the validation images before training, the student "

@@ -12,8 +12,10 @@ NOT_OF_THE_RESULT = (
     "overwrite",
     "resume",
     "tensorboard",
+    "seeds",
     "data_dir",
     "download",
+    "quiet",
     "verbose",
 )
 
@@ -139,6 +141,11 @@ class Recipe:
         True, "also train the control: the same student, seed and budget, on labels only"
     )
 
+    term_weights: str | None = _setting(
+        None,
+        "comma list of the weights of the method's terms, in their order (docs/methods.md); the "
+        "method's own unless given",
+    )
     quantize: str = _setting(
         "none",
         "none, or int8: train the finished student further, against its teacher, with weights and "
@@ -169,6 +176,12 @@ class Recipe:
         1.0, "epochs in which the learning rate rises linearly from 0", teacher=True
     )
     seed: int = _setting(0, "seed of weights, order, augmentation and noise", teacher=True)
+    seeds: int = _setting(
+        1,
+        "do all of it with so many seeds, from --seed on, each in a folder of its own: results are "
+        "means, spreads and paired differences",
+        teacher=True,
+    )
     precision_policy: str = _setting(
         "float32", "float32, mixed_float16 or mixed_bfloat16 (for GPUs)", teacher=True
     )
@@ -194,7 +207,10 @@ class Recipe:
     tensorboard: bool = _setting(
         False, "also write TensorBoard logs (pip install 'kdkeras[tensorboard]')", teacher=True
     )
-    verbose: bool = _setting(True, "show progress", teacher=True)
+    quiet: bool = _setting(False, "show no progress: warnings and the results alone", teacher=True)
+    verbose: bool = _setting(
+        False, "also show the settings, the models' layers, and what TensorFlow says", teacher=True
+    )
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -206,7 +222,7 @@ class Recipe:
         for name in ("weight_decay", "warmup_epochs"):
             arguments.nonnegative(name, getattr(self, name))
         counts = ("epochs", "teacher_epochs", "batch_size", "image_size", "max_train")
-        for name in (*counts, "attack_steps", "quantize_epochs"):
+        for name in (*counts, "attack_steps", "quantize_epochs", "seeds"):
             if getattr(self, name) is not None:
                 arguments.number(name, getattr(self, name), low=1, expected="at least 1")
         for name in ("temperature", "teacher_width", "student_width"):
@@ -225,6 +241,9 @@ class Recipe:
         arguments.one_of("teacher_method", self.teacher_method, choices.TEACHER_METHODS)
         choices.check_robust(self)
         choices.check_cache(self)
+        choices.check_term_weights(self)
+        if self.quiet and self.verbose:
+            raise ValueError("Give `quiet` or `verbose`, not both.")
         if self.overwrite and self.resume:
             raise ValueError(
                 "Give `overwrite` or `resume`, not both: one starts anew, one goes on."

@@ -16,39 +16,17 @@ from kdkeras import (
     export,
     feeding,
     files,
+    logs,
     models,
     quantizing,
     stages,
-    training,
     vigilance,
     workdir,
 )
 
 
 def run(recipe):
-    """Distils a student as a recipe says, measures it against its control, and writes everything.
-
-    A teacher is trained, or loaded from a file; the control (the same student, seed and budget, on
-    labels only) and the student are trained; each is kept at its best epoch by validation; all are
-    tested, once; the student is exported.
-
-    Args:
-        recipe: `kdkeras.Recipe`.
-
-    Returns:
-        The dict that `results.json` in the work directory holds: `models` (for each its size, its
-        `training` and its `test` metrics), `distillation` (alpha and the terms), `gain` (test
-        accuracy over the control's), `exports` (what `kdkeras.export.flavours` reports), `seconds`,
-        `environment`, `recipe`, `files`.
-
-    Raises:
-        ValueError: Something in the settings, the data or the work directory does not fit; nothing
-            was trained or changed.
-
-    Example:
-
-    >>> kdkeras.run(kdkeras.Recipe(dataset="digits"))["gain"]
-    """
+    """`kdkeras.repeats.run` with one seed."""
     # With a cache alone, the teacher is known by its answers.
     known_by_answers = recipe.cache is not None and not recipe.teacher.endswith(".keras")
     taught = not known_by_answers and recipe.method not in choices.WITHOUT_TEACHER
@@ -57,17 +35,7 @@ def run(recipe):
 
 
 def train(recipe):
-    """Trains a teacher alone, as `run` does, and writes it with its results.
-
-    Args:
-        recipe: `kdkeras.Recipe`; only its teacher's settings are used.
-
-    Returns:
-        As `run`, with the teacher alone.
-
-    Raises:
-        ValueError: As `run`; or `teacher` is a file.
-    """
+    """`kdkeras.repeats.train` with one seed."""
     if recipe.teacher.endswith(".keras"):
         raise ValueError(
             "`teacher` must be an architecture to train. "
@@ -78,13 +46,13 @@ def train(recipe):
 
 def _run(recipe, names):
     started = time.monotonic()
-    training.check_logs(recipe)
+    logs.check(recipe)
     # First of all: TensorFlow takes workers in before anything else has run.
-    if recipe.strategy == "multiworker" and recipe.verbose:
+    if recipe.strategy == "multiworker" and not recipe.quiet:
         print("Waiting for the workers that TF_CONFIG lists.", flush=True)
     strategy = distribution.strategy(recipe.strategy)
     recipe = workdir.of_this_worker(recipe)
-    with _precision_policy(recipe.precision_policy):
+    with precision_policy(recipe.precision_policy):
         with strategy.scope():
             splits, built, trainings, answers = _trained(recipe, names)
         # Outside of the scope, where workers would wait for one another at every new weight.
@@ -92,6 +60,8 @@ def _run(recipe, names):
         # The test split is touched here alone.
         images, labels = evaluation.collect(splits.test)
         logits = {name: evaluation.logits_of(model, images) for name, model in built.items()}
+        predictions = {"ids": splits.test.ids, "labels": labels, **logits}
+        files.write_arrays(folder / workdir.PREDICTIONS, predictions)
         if recipe.export:
             exports = export.flavours(
                 built["student"],
@@ -103,11 +73,12 @@ def _run(recipe, names):
                 teacher=built.get("teacher"),
                 class_names=splits.class_names,
                 overwrite=recipe.resume,
-                verbose=recipe.verbose,
+                verbose=not recipe.quiet,
             )
         results = {
             "format": workdir.FORMAT,
-            "models": _tested(built, trainings, logits, labels),
+            "dataset": described(splits),
+            "models": _tested(built, trainings, logits, images, labels),
             "exports": exports,
             "seconds": {name: record["seconds"] for name, record in trainings.items()},
             "environment": environment.described(),
@@ -118,7 +89,7 @@ def _run(recipe, names):
         if answers is not None:
             results["cache"] = {"path": str(answers.path), **answers.identity}
         if {"control", "student"} <= set(names):
-            results.update(_gain(logits, labels))
+            results.update(_gain(labels, logits["student"], logits["control"]))
         if recipe.method in choices.ADVERSARIAL:
             results.update(_under_attack(results["models"], built, images, labels, recipe))
     results["seconds"]["all"] = round(time.monotonic() - started, 1)
@@ -137,7 +108,7 @@ def _trained(recipe, names):
     for name in names:
         feeding.batches(name, recipe, splits, answers=answers)
     folder = workdir.claim(recipe)
-    if recipe.verbose:
+    if not recipe.quiet:
         print(_header(recipe, splits, names, folder), flush=True)
     files.write_text(folder / "labels.txt", "".join(f"{n}\n" for n in splits.class_names))
     trainings = {}
@@ -155,10 +126,13 @@ def _trained(recipe, names):
 
 
 def _header(recipe, splits, names, folder):
-    parts = ("train", "validation", "test")
-    sizes = [f"{len(getattr(splits, part).ids):,} {part}" for part in parts]
+    data_ = described(splits)
+    sizes = [f"{data_[part]:,} {part}" for part in ("train", "validation", "test")]
     shape = "x".join(map(str, splits.input_shape))
-    return (
+    settings = ""
+    if recipe.verbose:
+        settings = "".join(f"  {name}: {value}\n" for name, value in recipe.to_dict().items())
+    return settings + (
         f"{splits.name}: {', '.join(sizes)} images of {shape} in {splits.num_classes} classes\n"
         f"In turn: {', '.join(stages.in_turn(recipe, names))}. "
         "Each starts slowly: TensorFlow compiles it.\n"
@@ -166,13 +140,14 @@ def _header(recipe, splits, names, folder):
     )
 
 
-def _gain(logits, labels):
-    """Test accuracy over the control's, with the standard error of the paired difference."""
-    right = {name: of_model.argmax(-1) == labels for name, of_model in logits.items()}
-    difference = right["student"].astype("float64") - right["control"]
+def _gain(labels, student, control):
+    """Test accuracy over the control's, with what can be said of the paired difference."""
+    found = evaluation.compare(labels, student, control)
     return {
-        "gain": float(difference.mean()),
-        "gain_standard_error": float(difference.std() / len(labels) ** 0.5),
+        "gain": found["difference"],
+        "gain_standard_error": found["standard_error"],
+        "gain_interval": found["interval"],
+        "mcnemar": {name: found[name] for name in ("only_first", "only_second", "p")},
     }
 
 
@@ -200,28 +175,41 @@ def load_data(recipe):
         image_size=recipe.image_size,
         max_train=recipe.max_train,
         download=recipe.download,
-        verbose=int(recipe.verbose and sys.stdout.isatty()),
+        verbose=int(not recipe.quiet and sys.stdout.isatty()),
     )
 
 
-def _tested(built, trainings, logits, labels):
-    """Size, training and test metrics of each model."""
+def described(splits):
+    """A dataset in plain values."""
+    parts = ("train", "validation", "test")
     return {
-        name: {
+        "name": splits.name,
+        "class_names": list(splits.class_names),
+        "input_shape": list(splits.input_shape),
+        **{part: len(getattr(splits, part).ids) for part in parts},
+    }
+
+
+def _tested(built, trainings, logits, images, labels):
+    """Size, training and test metrics of each model."""
+    found = {}
+    for name, model in built.items():
+        taught = name != "teacher" and "teacher" in built
+        test = evaluation.scores(labels, logits[name], logits["teacher"] if taught else None)
+        cka = evaluation.feature_similarity(model, built["teacher"], images) if taught else None
+        found[name] = {
             "name": model.name,
             "parameters": model.count_params(),
             "macs": models.macs(model),
             "training": trainings[name],
-            "test": evaluation.scores(
-                labels, logits[name], None if name == "teacher" else logits.get("teacher")
-            ),
+            "test": test if cka is None else {**test, "cka": cka},
         }
-        for name, model in built.items()
-    }
+    return found
 
 
 @contextlib.contextmanager
-def _precision_policy(name):
+def precision_policy(name):
+    """A block in which new layers have a precision policy."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
     try:

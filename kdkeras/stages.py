@@ -11,9 +11,9 @@ from kdkeras import (
     distribution,
     feeding,
     files,
+    loading,
     methods,
     models,
-    runtimes,
     steps,
     training,
     vigilance,
@@ -42,7 +42,7 @@ def build(recipe, splits, names):
         role = "teacher" if name == "teacher" else "student"
         architecture = getattr(recipe, role)
         if architecture.endswith(".keras"):
-            built[name] = load(architecture, role, splits)
+            built[name] = loading.load(architecture, role, splits)
             continue
         arguments.one_of(role, architecture, models.architectures())
         width = getattr(recipe, f"{role}_width")
@@ -62,29 +62,30 @@ def build(recipe, splits, names):
     return built
 
 
-def distillation(built, recipe, splits):
+def distillation(built, recipe, splits, **scheduled):
     """The `Distiller` that a recipe asks for.
 
     Args:
         built: Dict of models, as `build` gives it.
         recipe: `kdkeras.Recipe`.
         splits: `kdkeras.data.Splits`.
+        **scheduled: `alpha` and `temperature` as Keras schedules, in place of the recipe's.
 
     Raises:
         ValueError: The method does not fit the models, or has no temperature and one is given.
     """
-    made = _method(built, recipe, splits)
+    made = _method(built, recipe, splits, **scheduled)
     noise = feeding.noise(recipe)
     if noise is not None:
         made["perturbation"] = noise if recipe.perturb_in == "step" else None
     return distiller.Distiller(**made)
 
 
-def _method(built, recipe, splits):
+def _method(built, recipe, splits, **scheduled):
     """The arguments of `Distiller` that a recipe's method asks for."""
     method = getattr(methods, recipe.method)
     given = {"alpha": recipe.alpha, "temperature": recipe.temperature}
-    given = {name: value for name, value in given.items() if value is not None}
+    given = {name: value for name, value in given.items() if value is not None} | scheduled
     unknown = sorted(set(given) - set(inspect.signature(method).parameters))
     if unknown:
         raise ValueError(
@@ -95,7 +96,7 @@ def _method(built, recipe, splits):
     if recipe.method in choices.ADVERSARIAL:
         given |= attack(recipe)
     if recipe.method == "mtard":
-        given["clean_teacher"] = load(recipe.clean_teacher, "clean_teacher", splits)
+        given["clean_teacher"] = loading.load(recipe.clean_teacher, "clean_teacher", splits)
     needed = recipe.method not in (*choices.OF_LOGITS, *choices.WITHOUT_TEACHER)
     if teacher is None and needed:
         raise ValueError(
@@ -105,8 +106,22 @@ def _method(built, recipe, splits):
     if recipe.method in choices.TRAIN_TOGETHER:
         # The same layers, compiled; the file of the teacher is to hold no optimizer.
         teacher = keras.Model(teacher.inputs, teacher.outputs[0], name=teacher.name)
-        _compile("teacher", teacher, recipe, splits)
-    return method(student=built["student"], teacher=teacher, **given)
+        compile_model("teacher", teacher, recipe, splits)
+    made = method(student=built["student"], teacher=teacher, **given)
+    if recipe.term_weights is not None:
+        _weigh(made["terms"], [float(weight) for weight in recipe.term_weights.split(",")])
+    return made
+
+
+def _weigh(terms, weights):
+    if len(weights) != len(terms):
+        names = ", ".join(term.loss.name for term in terms) or "none"
+        raise ValueError(
+            f"`term_weights` must have one number for each of the method's terms: {names}. "
+            f"Received: {weights}"
+        )
+    for term, weight in zip(terms, weights, strict=True):
+        term.weight = weight
 
 
 def attack(recipe):
@@ -137,6 +152,7 @@ def described(built, recipe, splits):
             "weight": term.weight,
             "teacher_layers": term.teacher_paths,
             "student_layers": term.student_paths,
+            "temperature": term.loss.get_config().get("temperature"),
         }
         for term in made["terms"]
     ]
@@ -156,7 +172,7 @@ def answers(built, recipe, splits):
     """
     layers = feeding.layers_of(terms(built, recipe, splits))
     path = recipe.directory / feeding.CACHE
-    if recipe.verbose:
+    if not recipe.quiet:
         print("\nteacher's answers:")
     return feeding.answers(recipe, built["teacher"], splits, path, layers=layers)
 
@@ -166,33 +182,6 @@ def in_turn(recipe, names):
     if recipe.method in choices.TRAIN_TOGETHER and {"teacher", "student"} <= set(names):
         return [*(name for name in names if name != "teacher"), "teacher"]
     return names
-
-
-def load(path, role, splits):
-    """A teacher from its `.keras` file, found fit for the data.
-
-    Raises:
-        ValueError: It cannot be loaded, or does not fit; or `role` is not "teacher".
-    """
-    if role == "student":
-        raise ValueError(
-            "`student` must be an architecture, for it is trained from scratch. "
-            f"Received: student={path!r}"
-        )
-    try:
-        model = keras.models.load_model(path, compile=False)
-    except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"`{role}` cannot be loaded from '{path}': {error}") from error
-    model = runtimes.graph(model, path)
-    shape, classes = tuple(model.input_shape[1:]), model.output_shape[-1]
-    if shape != splits.input_shape or classes != splits.num_classes:
-        raise ValueError(
-            f"`{role}` must take images of shape {splits.input_shape} and give "
-            f"{splits.num_classes} classes, as the dataset {splits.name!r} has them. Received: "
-            f"'{path}' with input shape {shape} and {classes} classes. A teacher of other classes "
-            "can be made ready with kdkeras.transfer."
-        )
-    return model
 
 
 def train(name, built, recipe, splits, answers=None):
@@ -218,8 +207,10 @@ def train(name, built, recipe, splits, answers=None):
         built[name].set_weights(keras.models.load_model(path, compile=False).get_weights())
         return files.read_json(record_path)
     from_file = name == "teacher" and recipe.teacher.endswith(".keras")
-    if recipe.verbose:
+    if not recipe.quiet:
         print(f"\n{name}: {models.describe(built[name])}", flush=True)
+    if recipe.verbose:
+        built[name].summary()
     if from_file:
         record = {"loaded": recipe.teacher, "seconds": 0.0}
     else:
@@ -246,10 +237,6 @@ def fit(name, built, recipe, splits, answers=None, *, stage=None):
     """Trains one model of `built`, in place; its logs are called `stage`, or as it is."""
     keras.utils.set_random_seed(recipe.seed)
     epochs = _epochs(name, recipe)
-    validation = splits.validation.batch(feeding.validation_batch_size(splits))
-    if feeding.mixes(recipe):
-        one_hot = keras.layers.CategoryEncoding(splits.num_classes, output_mode="one_hot")
-        validation = validation.map(lambda x, y: (x, one_hot(y)))
     how = learns_by(name, recipe)
     if name == "student":
         model = distillation(built, recipe, splits)
@@ -262,13 +249,13 @@ def fit(name, built, recipe, splits, answers=None, *, stage=None):
     watched = None
     if how in choices.ADVERSARIAL:
         watched = vigilance.RobustAccuracy(built[name], splits.validation, recipe)
-    _compile(name, model, recipe, splits)
+    compile_model(name, model, recipe, splits)
     return training.fit(
         model,
         lambda first_epoch: feeding.batches(
             name, recipe, splits, answers=answers, first_epoch=first_epoch
         ),
-        validation,
+        feeding.validation_batches(recipe, splits),
         recipe=recipe,
         stage=stage or name,
         epochs=epochs,
@@ -281,7 +268,8 @@ def _epochs(name, recipe):
     return recipe.teacher_epochs if alone and recipe.teacher_epochs else recipe.epochs
 
 
-def _compile(name, model, recipe, splits):
+def compile_model(name, model, recipe, splits):
+    """Compiles the model of a stage: optimizer, hard loss and accuracy."""
     batches = -(-len(splits.train.ids) // recipe.batch_size)
     if feeding.mixes(recipe):
         loss = keras.losses.CategoricalCrossentropy(from_logits=True)

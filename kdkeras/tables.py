@@ -4,19 +4,20 @@ import textwrap
 
 import numpy as np
 
-from kdkeras import certification, robustness
+from kdkeras import certification, evaluation
 
 COLUMNS = (
     ("accuracy", "accuracy", "{:.2%}"),
-    ("precision", "precision", "{:.2%}"),
-    ("recall", "recall", "{:.2%}"),
+    ("f1", "F1", "{:.2%}"),
+    ("nll", "NLL", "{:.3f}"),
+    ("ece", "ECE", "{:.3f}"),
     ("agreement", "agreement", "{:.2%}"),
-    ("kl", "KL to teacher", "{:.4f}"),
+    ("kl", "KL", "{:.4f}"),
+    ("cka", "CKA", "{:.4f}"),
     ("robust_accuracy", "robust", "{:.2%}"),
-    ("corrupted", "corrupted", "{:.2%}"),
 )
 # Columns that are there only where some model has them.
-OPTIONAL = ("robust_accuracy", "corrupted")
+OPTIONAL = ("agreement", "kl", "cka", "robust_accuracy")
 DIFFERENCES = ("largest", "mean")
 
 
@@ -77,6 +78,36 @@ def results(found):
     if found["exports"]:
         parts.append(f"Exported:\n\n{exports(found['exports'])}")
     return "\n\n".join(parts)
+
+
+def repeats(found):
+    """What `kdkeras.run` found with several seeds, as the text that ends it."""
+    shares = ("accuracy", "f1", "agreement", "ece")
+    rows = [["", "accuracy", "F1", "agreement", "ECE"]]
+    for name, model in found["models"].items():
+        rows.append([name, *(_over_seeds(model["test"].get(metric)) for metric in shares)])
+    count = len(found["seeds"])
+    parts = [
+        f"On the test split, means over {count} seeds and (standard deviations), in %:",
+        aligned(rows),
+    ]
+    for key, under in (("gain", ""), ("robust_gain", " under attack")):
+        if key in found:
+            mean = found[key]["mean"]
+            low, high = found[key]["interval"]
+            said = (
+                f"Gain of the student over the control{under}, paired by seed: {100 * mean:+.2f} "
+                f"points, 95 % interval {100 * low:+.2f} to {100 * high:+.2f} (Student's t over "
+                f"{count} seeds)"
+            )
+            parts.append(_wrapped(said, indent=""))
+    return "\n\n".join(parts)
+
+
+def _over_seeds(over):
+    if over is None:
+        return "-"
+    return f"{over['mean']:.2%} ({100 * over['standard_deviation']:.2f})"
 
 
 def _under_attack(found):
@@ -195,7 +226,7 @@ def certificates(found, labels):
     radii = np.arange(0.0, most, found.sigma)
     rows = [["radius (L2)", "certified accuracy", "95 % interval"]]
     for radius, accuracy in zip(radii, found.certified_accuracy(labels, radii), strict=True):
-        interval = robustness.wilson(round(accuracy * len(labels)), len(labels))
+        interval = evaluation.wilson(round(accuracy * len(labels)), len(labels))
         rows.append([f"{radius:.3f}", f"{accuracy:.2%}", _interval(interval)])
     copies = f"{found.n:,} noisy copies, sigma {found.sigma:g}, seed {found.seed}"
     said = (

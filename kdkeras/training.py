@@ -1,23 +1,13 @@
 """Trains one model of a run: optimizer, logs, and the best epoch by validation."""
 
 import csv
-import importlib.util
 import math
 import sys
 import time
 
 import keras
 
-from kdkeras import files
-
-
-def check_logs(recipe):
-    """Raises a `ValueError` if the logs that a recipe asks for need a package that is missing."""
-    if recipe.tensorboard and importlib.util.find_spec("tensorboard") is None:
-        raise ValueError(
-            "`tensorboard` needs a package that is not installed. Received: tensorboard=True. "
-            "Run: pip install 'kdkeras[tensorboard]'"
-        )
+from kdkeras import files, logs
 
 
 def optimizer(recipe, *, steps_per_epoch, epochs):
@@ -30,18 +20,7 @@ def optimizer(recipe, *, steps_per_epoch, epochs):
     Returns:
         A `keras.optimizers.Optimizer`. Biases and BatchNorm's scales and shifts do not decay.
     """
-    steps = max(1, steps_per_epoch * epochs)
-    warmup = min(round(recipe.warmup_epochs * steps_per_epoch), steps - 1)
-    rate = recipe.learning_rate
-    if recipe.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(
-            0.0 if warmup else rate,
-            decay_steps=steps - warmup,
-            warmup_target=rate if warmup else None,
-            warmup_steps=warmup,
-        )
-    elif warmup:
-        rate = keras.optimizers.schedules.PolynomialDecay(0.0, warmup, end_learning_rate=rate)
+    rate = learning_rate(recipe, steps_per_epoch=steps_per_epoch, epochs=epochs)
     if recipe.optimizer == "sgd":
         made = keras.optimizers.SGD(
             rate, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay or None
@@ -53,6 +32,23 @@ def optimizer(recipe, *, steps_per_epoch, epochs):
     # Nor do ends of ranges, in which nothing is to be as small as it can.
     made.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "range_low", "range_high"])
     return made
+
+
+def learning_rate(recipe, *, steps_per_epoch, epochs):
+    """The learning rate of a recipe: a schedule, or a number."""
+    steps = max(1, steps_per_epoch * epochs)
+    warmup = min(round(recipe.warmup_epochs * steps_per_epoch), steps - 1)
+    rate = recipe.learning_rate
+    if recipe.schedule == "cosine":
+        return keras.optimizers.schedules.CosineDecay(
+            0.0 if warmup else rate,
+            decay_steps=steps - warmup,
+            warmup_target=rate if warmup else None,
+            warmup_steps=warmup,
+        )
+    if warmup:
+        return keras.optimizers.schedules.PolynomialDecay(0.0, warmup, end_learning_rate=rate)
+    return rate
 
 
 def fit(model, training, validation, *, recipe, stage, epochs, watched=None):
@@ -101,7 +97,7 @@ def fit(model, training, validation, *, recipe, stage, epochs, watched=None):
     ]
     if recipe.tensorboard:
         events = folder / "logs" / "tensorboard" / stage
-        callbacks.append(keras.callbacks.TensorBoard(str(events)))
+        callbacks += logs.callbacks(events, training(first_epoch), validation)
     started = time.monotonic()
     history = model.fit(
         training(first_epoch),
@@ -109,7 +105,7 @@ def fit(model, training, validation, *, recipe, stage, epochs, watched=None):
         validation_data=validation,
         callbacks=callbacks,
         shuffle=False,
-        verbose=(1 if sys.stdout.isatty() else 2) if recipe.verbose else 0,
+        verbose=(1 if sys.stdout.isatty() else 2) if not recipe.quiet else 0,
     )
     seconds = time.monotonic() - started
     for epoch, loss in zip(history.epoch, history.history.get("loss", []), strict=True):

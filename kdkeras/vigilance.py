@@ -3,7 +3,7 @@
 import keras
 
 from kdkeras import choices, evaluation, robustness
-from kdkeras.robustness import intervals
+from kdkeras.evaluation import intervals
 
 # A fast estimate, for it is made every epoch.
 EXAMPLES = 256

@@ -1,15 +1,19 @@
 """The work directory of a run: who may write into it, and the results that stand in it."""
 
 import dataclasses
+import re
 import shutil
 
 from kdkeras import distribution, files, recipe
 
 FORMAT = 1
+PREDICTIONS = "predictions.npz"
 # What a run writes, and all that `overwrite` removes.
 OWN = (
     "recipe.json",
     "results.json",
+    "report.html",
+    PREDICTIONS,
     "labels.txt",
     "teacher.keras",
     "teacher.cache",
@@ -36,7 +40,7 @@ def of_this_worker(settings):
         return settings
     folder = settings.directory
     own = folder.with_name(f"{folder.name}.{distribution.worker()}")
-    return dataclasses.replace(settings, workdir=str(own), verbose=False, export=False)
+    return dataclasses.replace(settings, workdir=str(own), quiet=True, verbose=False, export=False)
 
 
 def claim(settings):
@@ -71,23 +75,31 @@ def claim(settings):
     return folder
 
 
+def of_seed(seed):
+    """The name of the folder in which a run of several seeds does one of them."""
+    return f"seed-{seed}"
+
+
 def _check_same(settings, folder):
     stored = folder / "recipe.json"
     if not stored.exists():
         raise ValueError(
             f"`resume` needs a run to go on with. Received: '{folder}', which has no recipe.json."
         )
-    if (folder / "results.json").exists():
+    before = files.read_json(stored)
+    now = settings.to_dict()
+    alone = 1 in (before.get("seeds", 1), settings.seeds)
+    if (folder / "results.json").exists() and (alone or before["seeds"] >= settings.seeds):
         raise ValueError(
             f"`resume` needs an unfinished run. Received: '{folder}', whose run is finished: its "
             "results.json is there."
         )
-    before = files.read_json(stored)
-    now = settings.to_dict()
     differing = [
         f"{name}: {before.get(name)!r} there, {now[name]!r} here"
         for name in now
-        if name not in recipe.NOT_OF_THE_RESULT and before.get(name) != now[name]
+        # Seeds may be added to several; what stands in the folder of one is no part of them.
+        if (name not in recipe.NOT_OF_THE_RESULT or (name == "seeds" and alone))
+        and before.get(name) != now[name]
     ]
     if differing:
         raise ValueError(
@@ -97,7 +109,7 @@ def _check_same(settings, folder):
 
 
 def _clear(folder):
-    foreign = sorted(path.name for path in folder.iterdir() if path.name not in OWN)
+    foreign = sorted(path.name for path in folder.iterdir() if not _is_own(path.name))
     if foreign or not (folder / "recipe.json").exists():
         raise ValueError(
             f"`overwrite` only replaces a run's own files. Received: '{folder}', which holds "
@@ -105,6 +117,10 @@ def _clear(folder):
         )
     for path in folder.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _is_own(name):
+    return name in OWN or re.fullmatch(r"seed-\d+", name) is not None
 
 
 def finish(folder, results):

@@ -1,5 +1,6 @@
 """The command line: help, wrong use, and small runs of every command."""
 
+import csv
 import json
 import os
 import re
@@ -16,7 +17,7 @@ from kdkeras import cli, data, files, models, recipe
 
 # A run of seconds: the control, the noise, the mixed labels and the exports are all in it.
 TINY = (
-    *("--dataset=digits", "--max_train=100", "--epochs=1", "--batch_size=50", "--noverbose"),
+    *("--dataset=digits", "--max_train=100", "--epochs=1", "--batch_size=50", "--quiet"),
     *("--teacher=mlp", "--student=mlp", "--student_width=8", "--optimizer=adam"),
     "--learning_rate=0.001",
 )
@@ -133,7 +134,7 @@ def work(tmp_path_factory):
 def test_everything_is_written(work):
     assert {path.name for path in work.iterdir()} == {
         *("recipe.json", "results.json", "labels.txt", "logs", "export"),
-        *("teacher.keras", "control.keras", "student.keras"),
+        *("teacher.keras", "control.keras", "student.keras", "predictions.npz"),
     }
     assert (work / "labels.txt").read_text().split() == list("0123456789")
     results = json.loads((work / "results.json").read_text())
@@ -177,7 +178,7 @@ def test_evaluate(capsys, work):
     status, out, _ = run(capsys, "evaluate", *words)
     assert status == 0
     accuracy = json.loads((work / "results.json").read_text())["models"]["student"]["test"]
-    assert out.count(f"{accuracy['accuracy']:.2%}") >= 3
+    assert out.count(f" {100 * accuracy['accuracy']:.2f} ") >= 3
     assert "359 test images of digits" in out
 
 
@@ -346,6 +347,27 @@ def test_a_method_by_name(capsys, tmp_path, method):
     assert name in (tmp_path / "logs" / "student.csv").read_text().splitlines()[0]
 
 
+def test_verbose_quiet_and_weights_of_terms(capsys, tmp_path):
+    short = ["distill", *TINY, "--nocontrol", "--noexport", f"--workdir={tmp_path / 'w'}"]
+    status, out, err = run(capsys, *short, "--term_weights=1,2")
+    assert status == 1
+    assert "--term_weights must have one number for each of the method's terms: soft_targets" in err
+    assert not (tmp_path / "w").exists()
+    status, out, err = run(capsys, *short, "--term_weights=0.5")
+    assert (status, err) == (0, "")
+    assert "Results go to" not in out
+    summary = out.partition("best epoch")[2].partition("Results:")[0]
+    assert len(summary) > 200
+    assert max(map(len, summary.splitlines())) <= 80
+    (term,) = files.read_json(tmp_path / "w" / "results.json")["distillation"]["terms"]
+    assert (term["weight"], term["temperature"]) == (0.5, 4.0)
+    loud = [word for word in short if word != "--quiet"]
+    status, out, _ = run(capsys, *loud, "--verbose", "--overwrite")
+    assert status == 0
+    for said in ("term_weights: None", "Total params", "Results go to", "accuracy: "):
+        assert said in out
+
+
 def test_mutual_learning_trains_both_and_resumes(capsys, tmp_path):
     words = [*TINY, "--method=mutual", "--nocontrol", "--noexport", f"--workdir={tmp_path}"]
     status, _, err = run(capsys, "distill", *words)
@@ -428,13 +450,35 @@ def test_mixed_precision_and_mixup(capsys, tmp_path, policy):
     assert keras.config.dtype_policy().name == "float32"
 
 
+def events(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    return EventAccumulator(str(folder)).Reload()
+
+
 def test_tensorboard_logs(capsys, tmp_path, monkeypatch):
     words = ["distill", *TINY, "--nocontrol", "--noexport", "--tensorboard"]
-    status, _, err = run(capsys, *words, f"--workdir={tmp_path / 'w'}")
+    noisy = ["--perturbation=gaussian", "--noise_stddev=0.5"]
+    status, _, err = run(capsys, *words, *noisy, f"--workdir={tmp_path / 'w'}")
     assert status == 0, err
+    seen = {}
     for stage in ("teacher", "student"):
         folder = tmp_path / "w" / "logs" / "tensorboard" / stage
-        assert list(folder.rglob("events.out.tfevents.*"))
+        for part in ("train", "validation"):
+            assert {"epoch_accuracy", "epoch_loss"} <= set(events(folder / part).Tags()["tensors"])
+        written = events(folder / "pictures")
+        assert written.Tags()["graph"]
+        wrong = tf.make_ndarray(written.Tensors("wrong validation images")[0].tensor_proto)
+        log = (tmp_path / "w" / "logs" / f"{stage}.csv").read_text().splitlines()
+        last = float(list(csv.DictReader(log))[-1]["val_accuracy"])
+        images = round(float(wrong) / (1.0 - last))
+        assert images == 144
+        _, _, *pictures = written.Tensors("seen in training")[0].tensor_proto.string_val
+        assert len(pictures) == 16
+        seen[stage] = tf.image.decode_png(pictures[0]).numpy()
+    # A digit's ground is even; noise of 0.5 is not.
+    roughness = {stage: np.abs(np.diff(seen[stage].astype(int), axis=1)).mean() for stage in seen}
+    assert roughness["student"] > 2 * roughness["teacher"]
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     status, _, err = run(capsys, *words, f"--workdir={tmp_path / 'none'}")
     assert status == 1

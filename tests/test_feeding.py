@@ -21,7 +21,7 @@ SMALL = {
     "student": "mlp",
     "student_width": 8,
     "export": False,
-    "verbose": False,
+    "quiet": True,
 }
 
 
@@ -197,7 +197,7 @@ def test_two_workers_run_one_command(recorded, tmp_path):
     ports = free_ports(2)
     cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
     words = [
-        f"--{name}={value}" for name, value in SMALL.items() if name not in ("verbose", "export")
+        f"--{name}={value}" for name, value in SMALL.items() if name not in ("quiet", "export")
     ]
     command = [sys.executable, "-m", "kdkeras", "distill", *words, "--noexport", "--views=2"]
     command += ["--strategy=multiworker", f"--workdir={tmp_path / 'run'}"]

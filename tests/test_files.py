@@ -128,3 +128,28 @@ def test_digest_of_a_folder(tmp_path):
     assert files.digest(tmp_path / "two") != before
     (tmp_path / "one" / "below" / "b").write_text("B")
     assert files.digest(tmp_path / "one") != before
+
+
+def test_arrays_come_back_or_are_refused(tmp_path):
+    path = tmp_path / "arrays.npz"
+    arrays = {"ids": np.array(["a", "ü"]), "logits": np.eye(2, 3, dtype="float32")}
+    files.write_arrays(path, arrays)
+    found = files.read_arrays(path)
+    assert sorted(found) == ["ids", "logits"]
+    np.testing.assert_array_equal(found["ids"], arrays["ids"])
+    np.testing.assert_array_equal(found["logits"], arrays["logits"])
+    assert found["logits"].dtype == np.float32
+    assert [file.name for file in tmp_path.iterdir()] == ["arrays.npz"]
+    whole = path.read_bytes()
+    changed = whole.replace(arrays["logits"].tobytes(), np.eye(2, 3, 1, "float32").tobytes())
+    assert changed != whole
+    for damaged in (whole[:-30], b"", changed):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="holds no arrays, or is damaged"):
+            files.read_arrays(path)
+    # Objects would be pickled: code of whoever wrote the file.
+    np.savez(path, objects=np.array([{}], dtype=object))
+    with pytest.raises(ValueError, match="damaged"):
+        files.read_arrays(path)
+    with pytest.raises(OSError, match="Check the path"):
+        files.read_arrays(tmp_path / "absent.npz")

@@ -10,7 +10,7 @@ import pytest
 from kdkeras import cli, data, evaluation, export, quantization, quantizing, recipe, runtimes
 
 TINY = (
-    *("--dataset=digits", "--max_train=100", "--epochs=1", "--batch_size=50", "--noverbose"),
+    *("--dataset=digits", "--max_train=100", "--epochs=1", "--batch_size=50", "--quiet"),
     *("--teacher=mlp", "--student=mlp", "--student_width=8", "--optimizer=adam"),
     "--learning_rate=0.01",
 )
@@ -69,7 +69,7 @@ def test_the_command_on_a_finished_run(work, capsys):
     assert "quantized.keras" in err
     assert "Give --overwrite" in err
     before = (work / "student.keras").read_bytes()
-    assert cli.main([*words, "--overwrite", "--pixels=int8", "--logits", "--noverbose"]) == 0
+    assert cli.main([*words, "--overwrite", "--pixels=int8", "--logits", "--quiet"]) == 0
     out = capsys.readouterr().out
     assert "On the validation split: student " in out
     assert "trained for int8 " in out
@@ -86,7 +86,7 @@ def test_the_command_on_a_finished_run(work, capsys):
 def test_without_a_teacher_the_student_teaches(work, tmp_path, capsys):
     for name in ("recipe.json", "student.keras"):
         (tmp_path / name).write_bytes((work / name).read_bytes())
-    words = ["quantize", f"--workdir={tmp_path}", "--epochs=1", "--noverbose"]
+    words = ["quantize", f"--workdir={tmp_path}", "--epochs=1", "--quiet"]
     assert cli.main(words) == 0
     assert (
         "No teacher.keras there: the student in float32 is the teacher" in capsys.readouterr().out

@@ -21,7 +21,7 @@ SMALL = {
     "epochs": 2,
     "batch_size": 50,
     "export": False,
-    "verbose": False,
+    "quiet": True,
 }
 
 
@@ -151,9 +151,9 @@ def test_a_robust_run_goes_on(tmp_path):
 
 def test_the_command(tmp_path, capsys):
     words = ["distill", "--method=trades", "--epsilon=8/255", "--noexport", "--nocontrol"]
-    skipped = ("teacher", "export", "verbose")
+    skipped = ("teacher", "export", "quiet")
     words += [f"--{name}={value}" for name, value in SMALL.items() if name not in skipped]
-    words += ["--noverbose", f"--workdir={tmp_path / 'run'}"]
+    words += ["--quiet", f"--workdir={tmp_path / 'run'}"]
     assert cli.main(words) == 0
     shown = capsys.readouterr().out
     assert "robust" in shown

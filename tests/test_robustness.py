@@ -81,7 +81,7 @@ def digits():
     [(50, 100, (0.4038315, 0.5961685)), (0, 10, (0.0, 0.2775328)), (10, 10, (0.7224672, 1.0))],
 )
 def test_wilson(successes, trials, interval):
-    found = robustness.wilson(successes, trials)
+    found = evaluation.wilson(successes, trials)
     assert found == pytest.approx(interval, abs=1e-7)
     oracle = stats.binomtest(successes, trials).proportion_ci(0.95, method="wilson")
     assert found == pytest.approx(tuple(oracle), abs=1e-12)
@@ -98,7 +98,7 @@ def test_two_classes_in_closed_form(norm, order, epsilon):
         np.testing.assert_array_equal(right(report["attacks"][name]), expected, err_msg=name)
     assert report["worst_case"]["accuracy"] == expected.mean()
     assert [gate["passed"] for gate in report["gates"]] == [True] * 4 + [None, True]
-    low, high = robustness.wilson(expected.sum(), len(expected))
+    low, high = evaluation.wilson(expected.sum(), len(expected))
     said = f"{100 * expected.mean():.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
     assert report["verdict"] == f"robust accuracy {said}"
     assert report["reliable"] is True
@@ -240,7 +240,7 @@ def test_rows_hold_together(digits):
     worst = clean.copy()
     for name, row in rows.items():
         assert row["accuracy"] == right(row).mean()
-        assert row["interval"] == list(robustness.wilson(right(row).sum(), 120))
+        assert row["interval"] == list(evaluation.wilson(right(row).sum(), 120))
         assert row["seconds"] > 0.0
         inside = name not in ("gaussian", "uniform")
         assert row["counts_for_worst_case"] is inside

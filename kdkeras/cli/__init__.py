@@ -41,6 +41,8 @@ def main(arguments_given=None):
         settings = values.flag_values_dict()
         if command in ("distill", "train"):
             settings = _recipe(values)
+        if command == "search":
+            settings["recipe"] = _recipe(values)
     except (flags.Error, ValueError, OSError) as error:
         known = f"{command} " if command in COMMANDS else ""
         message = f"kdkeras: {_in_flags(error)}\nTry: kdkeras {known}--help"
@@ -55,23 +57,17 @@ def main(arguments_given=None):
         on = ""
         if command in ("distill", "train"):
             on = f" To go on: kdkeras {command} --resume --workdir='{settings.directory}'"
-        if command in ("cache", "attack", "certify"):
+        if command in ("cache", "attack", "certify", "search"):
             on = " The same command goes on."
         print(f"\nkdkeras: stopped.{on}", file=sys.stderr)
         return 130
 
 
 def _run(command, settings, words):
-    # Read once, when TensorFlow is loaded; and some of its chatter is written before it is read.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with noise.hushed():
-        import tensorflow as tf
-
+    if command in ("distill", "train") and settings.verbose:
         from kdkeras import commands
-    # Three models trained in a row look to TensorFlow like one traced again and again; and what
-    # tensorflow_datasets says through absl is for its developers.
-    tf.get_logger().setLevel("ERROR")
-    logging.set_verbosity(logging.ERROR)
+    else:
+        commands = _quietly_imported()
     if command in ("distill", "train"):
         return commands.train(command, settings)
     return {
@@ -82,7 +78,24 @@ def _run(command, settings, words):
         "export": commands.export,
         "quantize": commands.quantize,
         "cache": commands.cache,
+        "report": commands.report,
+        "search": commands.search,
     }[command](settings, words)
+
+
+def _quietly_imported():
+    """The commands, without TensorFlow's chatter, then or later."""
+    # Read once, when TensorFlow is loaded; and some of its chatter is written before it is read.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with noise.hushed():
+        import tensorflow as tf
+
+        from kdkeras import commands
+    # Three models trained in a row look to TensorFlow like one traced again and again; and what
+    # tensorflow_datasets says through absl is for its developers.
+    tf.get_logger().setLevel("ERROR")
+    logging.set_verbosity(logging.ERROR)
+    return commands
 
 
 def _define(command):
@@ -92,8 +105,9 @@ def _define(command):
         wanted = {
             "distill": True,
             "train": field.metadata["teacher"],
+            "search": field.name not in ("resume", "seeds"),
             "cache": field.name in CACHE_FLAGS,
-            **dict.fromkeys(("evaluate", "attack", "certify"), field.name in DATA_FLAGS),
+            **dict.fromkeys(("attack", "certify"), field.name in DATA_FLAGS),
         }
         if wanted.get(command, False):
             text = HELP.get(command, {}).get(field.name, field.metadata["help"])
@@ -129,12 +143,13 @@ def _recipe(values):
     """The recipe that the flags ask for; with --resume, what they leave out is the stored run's."""
     names = [field.name for field in dataclasses.fields(recipes.Recipe) if field.name in values]
     settings = {name: values[name].value for name in names}
-    if settings["resume"] and settings["workdir"]:
+    if settings.get("resume") and settings["workdir"]:
         stored = pathlib.Path(settings["workdir"]) / "recipe.json"
         if stored.exists():
             before = recipes.read(stored).to_dict()
             unsaid = [name for name in names if not values[name].present]
-            settings.update({name: before[name] for name in unsaid if name != "overwrite"})
+            of_this_call = ("overwrite", "quiet", "verbose")
+            settings.update({name: before[name] for name in unsaid if name not in of_this_call})
     return recipes.Recipe(**settings)
 
 

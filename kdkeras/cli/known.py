@@ -15,9 +15,18 @@ COMMANDS = {
         "--output=teacher.cache",
     ),
     "evaluate": (
-        "Test model files (.keras, .tflite, SavedModel folders) on a dataset's test split.",
+        "Test model files (.keras, .tflite, .onnx, SavedModel folders), or all of a run's.",
         "kdkeras evaluate runs/digits/student.keras runs/digits/export/student.tflite "
-        "--teacher=runs/digits/teacher.keras --dataset=digits",
+        "--teacher=runs/digits/teacher.keras --control=runs/digits/control.keras --details",
+    ),
+    "report": (
+        "Show what a run found, or compare runs: one HTML file that needs nothing else.",
+        "kdkeras report runs/digits",
+    ),
+    "search": (
+        "Find the settings with which a student becomes best, and compare them with those given.",
+        "kdkeras search --dataset=digits --trials=20 --workdir=runs/search "
+        "--space='temperature=1:16:log alpha=0:0.9 method=hinton|dkd|dist'",
     ),
     "attack": (
         "Attack models within epsilon, and say whether the figures can be believed.",
@@ -41,25 +50,61 @@ COMMANDS = {
     ),
 }
 POSITIONAL = {
-    "evaluate": "MODEL ...",
+    "evaluate": "MODEL ... | RUN ...",
+    "report": "RUN ...",
     "attack": "MODEL ...",
     "certify": "MODEL",
     "predict": "PICTURE ...",
 }
 DATA_FLAGS = ("dataset", "data_dir", "download", "image_size")
-CACHE_FLAGS = (*DATA_FLAGS, "max_train", "augment", "views", "seed", "overwrite", "verbose")
+CACHE_FLAGS = (*DATA_FLAGS, "max_train", "augment", "views", "seed", "overwrite", "quiet")
 # What flags mean where that differs from a recipe's.
 HELP = {
+    "search": {"workdir": "where results go; runs/<dataset>-search unless given"},
     "cache": {
         "views": "how many views of each picture, 8 unless given; or all, of crops and flips",
         "seed": "seed of the views, and of the choice of images under --max_train",
         "overwrite": "replace another cache that stands there",
-    }
+    },
 }
+QUIET = ("quiet", False, bool, "show no progress: warnings and the results alone")
 # Of each command, the flags that are no recipe's: name, default, type, and what it says.
 FLAGS = {
     "evaluate": (
-        ("teacher", None, str, "a model file to compare with: agreement and KL"),
+        (
+            "dataset",
+            None,
+            str,
+            "digits, the name of a tensorflow_datasets image-classification set, or folder:PATH; "
+            "unless given that of a run, and digits for model files",
+        ),
+        ("data_dir", None, str, "where tensorflow_datasets finds prepared sets; the run's own"),
+        ("download", False, bool, "download a tensorflow_datasets set that is not there yet"),
+        (
+            "image_size",
+            None,
+            int,
+            "side of the square images; the run's own, or of model files that of the first for a "
+            "folder, 16 for digits, and a tensorflow_datasets set's own",
+        ),
+        (
+            "teacher",
+            None,
+            str,
+            "a model file to compare with: agreement, KL, and CKA of features; a run's own",
+        ),
+        (
+            "control",
+            None,
+            str,
+            "a model file that each model is compared with: difference in accuracy, its 95 % "
+            "interval, McNemar's p; a run's own",
+        ),
+        ("details", False, bool, "also figures of each class, confusions, and more intervals"),
+        ("latency", False, bool, "also time each model: one image on one thread"),
+        ("output", None, str, "a .json file for all of it, in full"),
+        ("overwrite", False, bool, "replace that file if it is there"),
+        QUIET,
         (
             "corruptions",
             None,
@@ -67,6 +112,50 @@ FLAGS = {
             "also test on corrupted images: common (12 corruptions, 5 severities, made of the test "
             "split), or the folder of the CIFAR-10-C files",
         ),
+    ),
+    "report": (
+        (
+            "output",
+            None,
+            str,
+            "the file to write: report.html in the work directory unless given; of several runs it "
+            "is needed",
+        ),
+        ("overwrite", False, bool, "replace another file that stands there"),
+        (
+            "pictures",
+            True,
+            bool,
+            "show the pictures on which teacher and student disagree most, for which the run's "
+            "data and models are read",
+        ),
+    ),
+    "search": (
+        ("trials", 20, int, "how many trials; pruned and failed ones count"),
+        ("minutes", None, float, "or how long trials may take, all together; what ends first"),
+        (
+            "space",
+            None,
+            str,
+            "what varies: name=low:high, name=low:high:log or name=a|b|c, with spaces between "
+            "(docs/guide.md); temperature, alpha and learning_rate unless given",
+        ),
+        (
+            "objective",
+            "accuracy",
+            str,
+            "on validation images: accuracy, mixed (and robust accuracy), or pareto (accuracy, and "
+            "few parameters)",
+        ),
+        ("robust_weight", 0.5, float, "of mixed: the robust accuracy's share"),
+        ("robust_epsilon", 8 / 255, float, "of mixed: the attack's epsilon, in pixels of [0, 1]"),
+        (
+            "compare_seeds",
+            3,
+            int,
+            "from how many seeds the best is compared, on test images, with the settings given",
+        ),
+        ("storage", None, str, "URL of a database; study.db in the work directory unless given"),
     ),
     "attack": (
         (
@@ -171,6 +260,7 @@ FLAGS = {
         ),
         ("seed", 0, int, "seed of their choice"),
         ("overwrite", False, bool, "replace exports that are already there"),
+        QUIET,
     ),
     "quantize": (
         ("workdir", None, str, "the work directory of a finished run"),
@@ -186,6 +276,6 @@ FLAGS = {
         ("pixels", "uint8", str, "what goes into the file: uint8, int8 or float32"),
         ("logits", False, bool, "the file gives logits, not probabilities"),
         ("overwrite", False, bool, "replace an int8 export and a quantized.keras that are there"),
-        ("verbose", True, bool, "show progress"),
+        QUIET,
     ),
 }

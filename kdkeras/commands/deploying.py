@@ -66,7 +66,7 @@ def export(settings, words):
         output="logits" if settings["logits"] else "probabilities",
         timed=settings["latency"],
         overwrite=settings["overwrite"],
-        verbose=True,
+        verbose=not settings["quiet"],
     )
     print(f"\n{tables.exports(report)}")
     return 1 if report["failed"] else 0
@@ -107,7 +107,7 @@ def _splits(settings, work, student):
         return testing.splits_for(sized, None)
     if work:
         stored = recipe.read(work / "recipe.json")
-        places = {"data_dir": settings["data_dir"] or stored.data_dir, "verbose": False}
+        places = {"data_dir": settings["data_dir"] or stored.data_dir, "quiet": True}
         return runner.load_data(dataclasses.replace(stored, **places))
     return None
 
@@ -150,7 +150,7 @@ def quantize(settings, words):
         quantize_learning_rate=settings["learning_rate"],
         data_dir=settings["data_dir"] or stored.data_dir,
         workdir=str(work),
-        verbose=settings["verbose"],
+        quiet=settings["quiet"],
         overwrite=False,
         resume=False,
     )
@@ -175,7 +175,7 @@ def quantize(settings, words):
         pixels=settings["pixels"],
         output="logits" if settings["logits"] else "probabilities",
         overwrite=True,
-        verbose=settings["verbose"],
+        verbose=not settings["quiet"],
     )
     kept = "" if record["best_epoch"] else " No epoch was better than the start, which is kept."
     print(

@@ -22,7 +22,7 @@ def attack(settings, paths):
     images, labels = evaluation.collect(splits.test)
     images, labels = robustness.evenly(images, labels, most)
     for path in paths:
-        testing.outputs(path, images[:1], splits)
+        testing.opened(path, images, splits)
     transfers = [path for path in paths if path.endswith(".tflite")] or paths
     reports = {}
     for path, folder in zip(paths, folders, strict=True):
@@ -90,7 +90,7 @@ def certify(settings, paths):
         raise ValueError(f"--output must end in .json. Received: '{output}'")
     splits = testing.splits_for(settings, path)
     images, labels = evaluation.collect(splits.test)
-    testing.outputs(path, images[:1], splits)
+    testing.opened(path, images, splits)
     most = arguments.integer("max_images", settings["max_images"], low=1)
     ids, labels = robustness.evenly(np.arange(len(images)), labels, most)
     drawn = {name: settings[name] for name in ("sigma", "n", "n0", "alpha", "seed", "batch_size")}

@@ -4,14 +4,15 @@ import dataclasses
 import pathlib
 import re
 
-from kdkeras import distribution, feeding, recipe, runner, stages, tables
+from kdkeras import distribution, feeding, loading, recipe, repeats, runner, tables
 
 
 def train(command, settings):
     """`kdkeras distill` and `kdkeras train`."""
-    results = (runner.run if command == "distill" else runner.train)(settings)
+    results = (repeats.run if command == "distill" else repeats.train)(settings)
     if distribution.leads(settings.strategy):
-        print(f"\n{tables.results(results)}\nResults: {settings.directory / 'results.json'}")
+        said = tables.repeats(results) if settings.seeds > 1 else tables.results(results)
+        print(f"\n{said}\nResults: {settings.directory / 'results.json'}")
     return 0
 
 
@@ -28,7 +29,7 @@ def cache(settings, words):
     splits = runner.load_data(wanted)
     filled = feeding.fill(
         wanted,
-        stages.load(teacher, "teacher", splits),
+        loading.load(teacher, "teacher", splits),
         splits,
         path,
         layers=settings["layers"].split(",") if settings["layers"] else [],

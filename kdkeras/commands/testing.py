@@ -1,41 +1,14 @@
-"""Commands that try models out: on a test split, and on pictures."""
+"""Models tried out: opened on a dataset's images, and, as a command, on pictures."""
 
 import pathlib
 
 import numpy as np
 
-from kdkeras import arguments, corruptions, data, evaluation, export, runtimes, tables
+from kdkeras import arguments, corruptions, data, export, runtimes
+from kdkeras.commands import subjects
 
 
-def evaluate(settings, paths):
-    """`kdkeras evaluate`: model files on a test split, and on corruptions of it."""
-    if not paths:
-        raise ValueError("Name the model files to evaluate: kdkeras evaluate MODEL ...")
-    splits = splits_for(settings, paths[0])
-    images, labels = evaluation.collect(splits.test)
-    corrupted = None
-    if settings["corruptions"]:
-        corrupted = _corrupted(settings["corruptions"], images, labels, splits)
-    teacher_logits = None
-    if settings["teacher"]:
-        teacher_logits = outputs(settings["teacher"], images, splits)
-    tests, found = {}, {}
-    for path in paths:
-        logits = outputs(path, images, splits)
-        tests[path] = evaluation.scores(labels, logits, teacher_logits)
-        if corrupted is not None:
-            found[path] = corruptions.accuracies(runtimes.load(path), corrupted)
-            tests[path]["corrupted"] = corruptions.mean_accuracy(found[path])
-    print(f"{len(labels):,} test images of {splits.name}\n\n{tables.scores(tests)}")
-    for path, accuracies in found.items():
-        print(
-            f"\n{path}: accuracy by corruption and severity ({settings['corruptions']})\n\n"
-            f"{tables.corruptions(accuracies)}"
-        )
-    return 0
-
-
-def _corrupted(given, images, labels, splits):
+def corrupted(given, images, labels, splits):
     """Corrupted pictures, in files or made of the test split."""
     if given == "common":
         return corruptions.Corrupted(images, labels)
@@ -66,20 +39,21 @@ def splits_for(settings, path):
     )
 
 
-def outputs(path, images, splits):
-    """A model file's logits, if it takes the images of these splits and has their classes."""
+def opened(path, images, splits):
+    """What `kdkeras.runtimes.load` gives, if it takes the splits' images and has their classes."""
     model = runtimes.load(path)
     if model.input_shape != splits.input_shape:
         raise ValueError(
             f"'{path}' takes images of shape {model.input_shape}; those of {splits.name!r} have "
             f"{splits.input_shape}."
         )
-    logits = model(images)
-    if logits.shape[-1] != splits.num_classes:
+    classes = model(images[:1]).shape[-1]
+    if classes != splits.num_classes:
         raise ValueError(
-            f"'{path}' has {logits.shape[-1]} classes; {splits.name!r} has {splits.num_classes}."
+            f"'{path}' has {classes} classes; {splits.name!r} has {splits.num_classes}."
         )
-    return logits
+    subjects.check_classes(path, splits.class_names, splits.name)
+    return model
 
 
 def predict(settings, paths):

@@ -6,7 +6,6 @@ good to be true; `quick` is an estimate for use during training.
 
 from kdkeras.robustness.drawing import plot_certificates
 from kdkeras.robustness.evaluating import evaluate
-from kdkeras.robustness.intervals import wilson
 from kdkeras.robustness.quickly import quick
 from kdkeras.robustness.samples import evenly
 from kdkeras.robustness.suites import SUITES
@@ -17,5 +16,4 @@ __all__ = [
     "evenly",
     "plot_certificates",
     "quick",
-    "wilson",
 ]

@@ -7,7 +7,7 @@ Reference:
     Carlini et al., [On Evaluating Adversarial Robustness](https://arxiv.org/abs/1902.06705), 2019.
 """
 
-from kdkeras.robustness import intervals
+from kdkeras.evaluation import intervals
 
 LEAST_GRADIENTS = 0.01  # of examples, at most so many without a gradient
 AGREEMENT = 0.05  # between objectives

@@ -5,7 +5,8 @@ import numpy as np
 import tensorflow as tf
 
 import kdkeras
-from kdkeras.robustness import gates, intervals, library, suites
+from kdkeras.evaluation import intervals
+from kdkeras.robustness import gates, library, suites
 
 
 def threat_model(target, ball, examples, classes):
