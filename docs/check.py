@@ -5,8 +5,8 @@
     python docs/check.py --list
 
 The commands run in the order in which they stand there, in one folder, each different one once,
-with little data and one epoch. What they need is made first: pictures, models, and a set that
-tensorflow_datasets takes for CIFAR-10 (of random pictures, so that nothing is downloaded).
+with little data, one epoch and small models. What they need is made first: pictures, models, and a
+set that tensorflow_datasets takes for CIFAR-10 (of random pictures: nothing is downloaded).
 """
 
 import argparse
@@ -101,6 +101,10 @@ def small(line):
         settings |= {"quantize_epochs": "1"} if "quantize" in given else {}
         if "quantize" not in given and "--workdir=runs/digits" not in words:
             words.append("--noexport")
+    # The first run, on which others build, is of its own models.
+    if command in ("distill", "search") and "--workdir=runs/digits" not in words:
+        settings |= {} if {"teacher", "cache"} & given else {"teacher": "mlp"}
+        settings |= {"student": "mlp"}
     if command in OVERWRITING and not {"overwrite", "resume"} & given:
         words.append("--overwrite")
     if "--dataset=cifar10" in words:

@@ -3,7 +3,8 @@
 from kdkeras.report import page, plots
 from kdkeras.search import comparing, lines, ranking, studies
 
-WIDTH = 350
+# In CSS pixels: as wide as a phone.
+WIDTH, WIDE = 350, 360
 
 
 def page_of(search, results):
@@ -58,7 +59,7 @@ def _answer(results):
 
 def _progress(study):
     """Each trial's value, and the best so far."""
-    drawn = plots.figure(2 * WIDTH, 260)
+    drawn = plots.figure(WIDE, 260)
     axes = drawn.subplots()
     finished, stopped = studies.finished(study), studies.pruned(study)
     highest, so_far = [], 0.0
@@ -153,7 +154,7 @@ def _importance(results):
         reason = results["importance_missing"]
         return [page.text(f"How much each setting mattered cannot be said: {reason}.")]
     shares = results["importance"]
-    drawn = plots.figure(2 * WIDTH, 60 + 30 * len(shares))
+    drawn = plots.figure(WIDE, 60 + 30 * len(shares))
     axes = drawn.subplots()
     names = list(shares)[::-1]
     axes.barh(names, [shares[name] for name in names], color=plots.BLUE, height=0.6)
@@ -166,7 +167,7 @@ def _importance(results):
 
 def _curves(study):
     """The objective by epoch; of trials that were stopped paler."""
-    drawn = plots.figure(2 * WIDTH, 300)
+    drawn = plots.figure(WIDE, 300)
     axes = drawn.subplots()
     for trial in studies.pruned(study):
         curve = trial.user_attrs["curve"]
@@ -187,7 +188,7 @@ def _curves(study):
 
 
 def _front(study, front):
-    drawn = plots.figure(2 * WIDTH, 300)
+    drawn = plots.figure(WIDE, 300)
     axes = drawn.subplots()
     done = studies.finished(study)
     sizes = [trial.user_attrs["parameters"] for trial in done]

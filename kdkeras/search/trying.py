@@ -80,8 +80,9 @@ class _Watch(keras.callbacks.Callback):
         self.values, self.figures, self.verdict = [], [], None
 
     def on_epoch_end(self, epoch, logs=None):
-        if not all(math.isfinite(logs[name]) for name in ("loss", "val_loss")):
-            self._stop(f"the loss became {logs['loss']} in epoch {epoch + 1}")
+        lost = [name for name in ("loss", "val_loss") if not math.isfinite(logs[name])]
+        if lost:
+            self._stop(f"the {lost[0]} became {logs[lost[0]]} in epoch {epoch + 1}")
             return
         value, figures = self.measured(logs)
         self.values.append(value)
