@@ -64,7 +64,8 @@ def main(given=None):
 
 
 def commands(pages=None):
-    """The pairs (page, command line), each different line once, in the order of the documents."""
+    """The pairs (page, command line), in the order of the documents; once, what is the same when
+    it is made small."""
     if pages is None:
         pages = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
         pages = {path.name: path.read_text(encoding="utf-8") for path in pages}
@@ -74,8 +75,9 @@ def commands(pages=None):
             for line in block.replace("\\\n", " ").splitlines():
                 words = shlex.split(line, comments=True)
                 if words and words[0].split("/")[-1] == "kdkeras":
-                    found.setdefault(shlex.join(["kdkeras", *words[1:]]), name)
-    return [(name, line) for line, name in found.items()]
+                    line = shlex.join(["kdkeras", *words[1:]])
+                    found.setdefault(tuple(small(line)), (name, line))
+    return list(found.values())
 
 
 def skipped(line):
@@ -96,6 +98,8 @@ def small(line):
     settings = {**SMALL.get(command, {})}
     given = {word.split("=")[0].lstrip("-") for word in words}
     settings |= {"seeds": "2"} if "seeds" in given else {}
+    if command in ("distill", "train") and "workdir" not in given:
+        settings["workdir"] = "runs/unnamed"  # not what another command has made
     if command == "distill":
         settings |= {"attack_steps": "2"} if "epsilon" in given else {}
         settings |= {"quantize_epochs": "1"} if "quantize" in given else {}

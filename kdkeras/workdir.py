@@ -24,6 +24,7 @@ OWN = (
     "logs",
     "backup",
     "export",
+    "attack",
 )
 
 

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 import kdkeras
-from kdkeras import cli, data, files, models, recipe
+from kdkeras import cli, commands, data, files, models, recipe
 
 # A run of seconds: the control, the noise, the mixed labels and the exports are all in it.
 TINY = (
@@ -345,6 +345,18 @@ def test_a_method_by_name(capsys, tmp_path, method):
     (term,) = results["distillation"]["terms"]
     assert (results["distillation"]["alpha"], term["loss"]) == (0.5, name)
     assert name in (tmp_path / "logs" / "student.csv").read_text().splitlines()[0]
+
+
+def test_out_of_memory(capsys, tmp_path, monkeypatch):
+    def too_much(command, settings):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor\nat ...")
+
+    monkeypatch.setattr(commands, "train", too_much)
+    status, out, err = run(capsys, "distill", f"--workdir={tmp_path}")
+    assert (status, out) == (1, "")
+    assert err.startswith("kdkeras distill: there is not enough memory.")
+    assert "Halve --batch_size or --image_size; --views (8, say) trains without the teacher" in err
+    assert err.endswith("OOM when allocating tensor\n")
 
 
 def test_verbose_quiet_and_weights_of_terms(capsys, tmp_path):

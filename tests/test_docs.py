@@ -22,6 +22,7 @@ OWED = {
     *("data.Splits", "data.size", "distribution.symbols", "losses.DistillationLoss"),
     *("runtimes.graph", "runtimes.KerasModel", "runtimes.LiteRT", "runtimes.Onnx"),
     *("runtimes.SavedModel", "teachers.logits_of_probabilities"),
+    *("evaluation.logits_of", "search.summary"),
     *(f"methods.{name}" for name in ("adaad", "adversarial_training", "ard", "attention")),
     *(f"methods.{name}" for name in ("born_again", "crd", "defensive", "dist", "dkd", "fitnet")),
     *(f"methods.{name}" for name in ("gaussian", "hinton", "iad", "mtard", "mutual", "peer")),

@@ -68,9 +68,9 @@ def _run(command, settings, words):
         from kdkeras import commands
     else:
         commands = _quietly_imported()
-    if command in ("distill", "train"):
-        return commands.train(command, settings)
-    return {
+    import tensorflow as tf
+
+    carry_out = {
         "evaluate": commands.evaluate,
         "attack": commands.attack,
         "certify": commands.certify,
@@ -80,7 +80,16 @@ def _run(command, settings, words):
         "cache": commands.cache,
         "report": commands.report,
         "search": commands.search,
-    }[command](settings, words)
+    }
+    try:
+        if command in ("distill", "train"):
+            return commands.train(command, settings)
+        return carry_out[command](settings, words)
+    except tf.errors.ResourceExhaustedError as error:
+        raise RuntimeError(
+            "there is not enough memory. Halve `batch_size` or `image_size`; `views` (8, say) "
+            f"trains without the teacher in it. TensorFlow says: {error.message.splitlines()[0]}"
+        ) from error
 
 
 def _quietly_imported():

@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import math
 import pathlib
-import zipfile
 
 import numpy as np
 
@@ -188,9 +187,8 @@ def _predictions(file, roles, classes):
             "Bring it back, or run it again."
         )
     try:
-        with np.load(file, allow_pickle=False) as stored:
-            found = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        found = files.read_arrays(file)
+    except (OSError, ValueError) as error:
         raise ValueError(_damaged(file, f"it cannot be read ({error})")) from error
     missing = [name for name in ("ids", "labels", *roles) if name not in found]
     if missing:
