@@ -147,7 +147,7 @@ class Distiller(fitting.CheckedData, steps.Stepping, assets.TeacherAsAsset, kera
     _maybe_symbolic_build = teaching.symbolic_build
 
     def call(self, x, training=False):
-        """The student's outputs; in training with terms of layers, `taps.Tapped`."""
+        """The student's outputs for `x`; with `training` and terms of layers, `taps.Tapped`."""
         if isinstance(x, wiring.Views):
             return wiring.Views(*(self.call(view, training) for view in x))
         x = inputs.fitted(x, self.student)
@@ -178,7 +178,13 @@ class Distiller(fitting.CheckedData, steps.Stepping, assets.TeacherAsAsset, kera
         return logs
 
     def teach(self, x, targets, view=None):
-        """The labels enriched by the teacher: `kdkeras.teaching.enriched` with this one's parts."""
+        """The labels enriched by the teacher: `kdkeras.teaching.enriched` with this one's parts.
+
+        Args:
+            x: What the teacher sees.
+            targets: Dict with `"label"`, as `fit` takes it.
+            view: "clean" or "perturbed", what `x` is; `teacher_view` unless given.
+        """
         view = self.teacher_view if view is None else view
         if view not in self._teacher_views:
             return targets
@@ -228,7 +234,10 @@ class Distiller(fitting.CheckedData, steps.Stepping, assets.TeacherAsAsset, kera
     def compile(self, optimizer="rmsprop", loss=None, *args, **kwargs):
         """Configures training, as `keras.Model.compile` does.
 
-        `loss` is the hard loss, on labels and logits: `from_logits=True`; None if alpha is 0.
+        Args:
+            optimizer: As Keras takes it.
+            loss: The hard loss, on labels and logits: `from_logits=True`; None if alpha is 0.
+            *args, **kwargs: The other arguments of `keras.Model.compile`.
 
         Raises:
             ValueError: `loss` is missing, or takes probabilities.
@@ -267,7 +276,7 @@ class Distiller(fitting.CheckedData, steps.Stepping, assets.TeacherAsAsset, kera
         return results
 
     def export(self, filepath, *args, **kwargs):
-        """Exports the student, as `keras.Model.export` does. The teacher stays behind."""
+        """Exports the student to `filepath`, as `keras.Model.export`; the teacher stays behind."""
         return self.student.export(filepath, *args, **kwargs)
 
     def get_config(self):

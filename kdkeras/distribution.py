@@ -10,6 +10,8 @@ import tensorflow as tf
 
 from kdkeras import arguments, slicing
 
+__all__ = ["is_chief", "ready", "strategy"]
+
 NAMES = ("none", "mirrored", "multiworker")
 EXAMPLE = (
     '\'{"cluster": {"worker": ["host1:12345", "host2:12345"]}, '
@@ -164,7 +166,11 @@ def _finite_everywhere(optimizer, gradients):
 
 
 def symbols(iterator):
-    """A batch as Keras's symbols, of the shapes that a dataset gives; None if it gives none."""
+    """A batch as Keras's symbols, of the shapes that a dataset gives; None if it gives none.
+
+    Args:
+        iterator: Keras's iterator over the epochs of a dataset.
+    """
     dataset = iterator.data_adapter.get_tf_dataset()
     if not isinstance(dataset, tf.data.Dataset):
         return None

@@ -11,7 +11,25 @@ class CheckedData:
     def fit(self, x=None, y=None, batch_size=None, *args, validation_data=None, **kwargs):
         """Trains the student: `keras.Model.fit`, with every batch checked before it is used.
 
-        `x` may also be a `kdkeras.data.OnDevice`, whose batches are made in the training step.
+        Args:
+            x: What `keras.Model.fit` takes, with targets as in `kdkeras.Distiller`: arrays, a
+                `tf.data.Dataset` and so on; or a `kdkeras.data.OnDevice`, whose batches are made in
+                the training step.
+            y: The targets of arrays.
+            batch_size: Of arrays, as in `keras.Model.fit`.
+            validation_data: As in `keras.Model.fit`; what `evaluate` is run on after each epoch.
+            *args, **kwargs: The other arguments of `keras.Model.fit`: `epochs`, `callbacks`,
+                `class_weight` ...
+
+        Returns:
+            `keras.callbacks.History`.
+
+        Raises:
+            ValueError: The data do not fit the models or the terms, or hold what is not finite.
+
+        Example:
+
+        >>> distiller.fit(x, y, epochs=10, validation_data=(x_val, y_val))
         """
         class_weights = weighting.class_weight_vector(
             kwargs.pop("class_weight", None), self.student
@@ -39,7 +57,22 @@ class CheckedData:
             return super().fit(x, y, batch_size, *args, validation_data=validation_data, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
-        """Evaluates the student alone: hard loss and metrics, as `keras.Model.evaluate` does."""
+        """Evaluates the student alone: hard loss and metrics, as `keras.Model.evaluate` does.
+
+        Args:
+            x, y: Data as in `fit`.
+            *args, **kwargs: The other arguments of `keras.Model.evaluate`.
+
+        Returns:
+            What `keras.Model.evaluate` returns.
+
+        Raises:
+            ValueError: The data do not fit the student, or hold what is not finite.
+
+        Example:
+
+        >>> distiller.evaluate(x, y, return_dict=True)
+        """
         self._evaluating = True
         try:
             x = inputs.checked(x, y, **inputs.expectations(self))

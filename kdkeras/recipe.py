@@ -80,8 +80,8 @@ class Recipe:
     )
     student_width: float | None = _setting(
         None,
-        "the student's width (alpha of MobileNetV2); unless given 0.35 for mobilenet_v2, else the "
-        "architecture's own",
+        "the student's width: alpha of mobilenet_v2 (0.35 unless given), factor of shufflenet_v2, "
+        "channels of a ResNet's first stage, units of an mlp; the architecture's own unless given",
     )
 
     # Distillation

@@ -24,6 +24,9 @@ from kdkeras import (
     workdir,
 )
 
+# Validation images, fewer than which say little of an epoch.
+FEW = 50
+
 
 def run(recipe):
     """`kdkeras.repeats.run` with one seed."""
@@ -132,10 +135,16 @@ def _header(recipe, splits, names, folder):
     settings = ""
     if recipe.verbose:
         settings = "".join(f"  {name}: {value}\n" for name, value in recipe.to_dict().items())
+    few = ""
+    if data_["validation"] < FEW:
+        few = (
+            f"Warning: epochs are chosen by {data_['validation']} validation images, of which one "
+            f"is {100 / data_['validation']:.0f} points.\n"
+        )
     return settings + (
         f"{splits.name}: {', '.join(sizes)} images of {shape} in {splits.num_classes} classes\n"
         f"In turn: {', '.join(stages.in_turn(recipe, names))}. "
-        "Each starts slowly: TensorFlow compiles it.\n"
+        f"Each starts slowly: TensorFlow compiles it.\n{few}"
         f"Results go to {folder}"
     )
 

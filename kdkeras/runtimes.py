@@ -13,6 +13,8 @@ import tensorflow as tf
 from kdkeras import models, noise
 from kdkeras.models import surgery
 
+__all__ = ["load"]
+
 BATCH = 256
 # What outputs that are no logits are called, and the smallest probability that is told from 0.
 PROBABILITIES = ("probabilities", "probabilities:0")
@@ -67,6 +69,10 @@ def load(path):
 def graph(model, path):
     """A loaded model that gives logits, and whose input and output shapes are known.
 
+    Args:
+        model: `keras.Model`.
+        path: The file that it is of, for the message.
+
     Raises:
         ValueError: It is a subclassed model, such as a Distiller.
     """
@@ -114,7 +120,11 @@ class _OfFile(_OfLogits):
 
 
 class KerasModel(_OfLogits):
-    """A Keras model, run in batches."""
+    """A Keras model, run in batches.
+
+    Args:
+        model: `keras.Model` with logits and one input.
+    """
 
     differentiable = True
 
@@ -135,7 +145,11 @@ class KerasModel(_OfLogits):
 
 
 class SavedModel(_OfLogits):
-    """A SavedModel with the endpoint `serve`, or with `logits` beside it, as kdkeras writes it."""
+    """A SavedModel with the endpoint `serve`, or with `logits` beside it, as kdkeras writes it.
+
+    Args:
+        path: The folder.
+    """
 
     def __init__(self, path):
         self.loaded = tf.saved_model.load(str(path))
@@ -159,7 +173,11 @@ class SavedModel(_OfLogits):
 
 
 class LiteRT(_OfFile):
-    """A `.tflite` file in `ai_edge_litert`, one image at a time, as on a phone."""
+    """A `.tflite` file in `ai_edge_litert`, one image at a time, as on a phone.
+
+    Args:
+        path: The file.
+    """
 
     differentiable = False
 
@@ -194,7 +212,11 @@ class LiteRT(_OfFile):
 
 
 class Onnx(_OfFile):
-    """A `.onnx` file in `onnxruntime`, which is not installed with kdkeras."""
+    """A `.onnx` file in `onnxruntime`, which is not installed with kdkeras.
+
+    Args:
+        path: The file.
+    """
 
     differentiable = False
 

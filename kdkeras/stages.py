@@ -225,9 +225,12 @@ def train(name, built, recipe, splits, answers=None):
 
 
 def write(name, built, recipe, record):
-    """Writes a trained model as `<name>.keras`, and the record of its training."""
+    """Writes a trained model as `<name>.keras`, without optimizer, and its training's record."""
+    model = built[name]
+    if model.compiled:
+        model = keras.Model(model.inputs, model.outputs[0], name=model.name)
     with files.atomic_path(recipe.directory / f"{name}.keras") as temporary:
-        built[name].save(temporary)
+        model.save(temporary)
     logs = recipe.directory / "logs"
     logs.mkdir(exist_ok=True)
     files.write_json(logs / f"{name}.json", record)

@@ -7,6 +7,8 @@ import keras
 from kdkeras import arguments
 from kdkeras.models import surgery
 
+__all__ = ["match_layers", "paths", "tap"]
+
 Tapped = collections.namedtuple("Tapped", ["outputs", "features"])
 Tapped.__doc__ = "A model's outputs, and a dict of its inner tensors by path."
 

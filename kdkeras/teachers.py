@@ -8,6 +8,8 @@ from keras import ops
 from kdkeras import adapters, arguments
 from kdkeras.models import surgery
 
+__all__ = ["Predictions", "ensemble", "one_a_head"]
+
 # The smallest probability that a private teacher's rounded answers are taken for.
 TINY = 1e-7
 
@@ -196,7 +198,11 @@ def as_teacher(given, heads):
 
 
 def logits_of_probabilities(probabilities):
-    """Logits of recorded probabilities: their logarithm, those below 1e-7 taken for 1e-7."""
+    """Logits of recorded probabilities: their logarithm, those below 1e-7 taken for 1e-7.
+
+    Args:
+        probabilities: Tensor of shape `(batch, num_classes)`.
+    """
     return ops.log(ops.maximum(ops.cast(probabilities, "float32"), TINY))
 
 

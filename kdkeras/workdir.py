@@ -65,9 +65,15 @@ def claim(settings):
             _check_same(settings, folder)
         elif settings.overwrite:
             _clear(folder)
+        elif not (folder / "recipe.json").exists():
+            names = sorted(path.name for path in folder.iterdir())
+            raise ValueError(
+                f"`workdir` must be new or empty. Received: '{folder}', which holds "
+                f"{', '.join(names[:5])} and no run. Give another `workdir`."
+            )
         else:
             raise ValueError(
-                f"`workdir` must be new or empty. Received: '{folder}', which holds files. Give "
+                f"`workdir` must be new or empty. Received: '{folder}', which holds a run. Give "
                 "another `workdir`, or `overwrite` to replace a run's results in it, or `resume` "
                 "to go on with an unfinished run."
             )

@@ -1,12 +1,15 @@
 """The command line: help, wrong use, and small runs of every command."""
 
 import csv
+import io
 import json
 import os
 import re
 import subprocess
 import sys
+import zipfile
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -138,6 +141,11 @@ def test_everything_is_written(work):
     }
     assert (work / "labels.txt").read_text().split() == list("0123456789")
     results = json.loads((work / "results.json").read_text())
+    for name in results["models"]:
+        with zipfile.ZipFile(work / f"{name}.keras") as archive:
+            weights = io.BytesIO(archive.read("model.weights.h5"))
+        with h5py.File(weights) as stored:
+            assert "optimizer" not in stored
     for name, model in results["models"].items():
         assert set(model["training"]) >= {"best_epoch", "best", "last", "seconds"}
         assert 0 <= model["test"]["accuracy"] <= 1

@@ -292,7 +292,7 @@ def test_what_is_no_run(capsys, work, tmp_path):
             [student, work],
             "not both.*Received: '.*digits', a work directory, and '.*student.keras'",
         ),
-        ([empty, *DIGITS], "A model is expected"),
+        ([empty, *DIGITS], "empty' is neither a model .* nor a run's work directory"),
     ):
         status, out, err = run(capsys, *words)
         assert (status, out) == (1, "")

@@ -1,5 +1,6 @@
 """Runs of several seeds: a folder a seed, figures over seeds, gains paired by seed."""
 
+import dataclasses
 import json
 import math
 import shutil
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import kdkeras
-from kdkeras import cli, files, repeats, runner, workdir
+from kdkeras import cli, data, files, repeats, runner, workdir
 
 SMALL = {
     "dataset": "digits",
@@ -156,3 +157,21 @@ def test_on_the_command_line(repeated, capsys, monkeypatch, tmp_path):
     assert f"{mean:.2%}" in said
     assert f"{100 * found['gain']['mean']:+.2f}" in said
     assert "over 3 seeds" in said
+
+
+def test_few_validation_images_are_warned_of():
+    splits = data.load("digits", verbose=0)
+    words = (["control", "student"], "runs/x")
+    assert "Warning" not in runner._header(kdkeras.Recipe(), splits, *words)
+    few = dataclasses.replace(
+        splits, validation=data.Examples(np.zeros((20, 16, 16, 3), "uint8"), np.zeros(20, int))
+    )
+    said = runner._header(kdkeras.Recipe(), few, *words)
+    assert "chosen by 20 validation images, of which one is 5 points" in said
+
+
+def test_folders_that_hold_something_else(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="holds notes.txt and no run. Give another `workdir`"):
+        kdkeras.run(kdkeras.Recipe(**SMALL, workdir=str(tmp_path)))
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

@@ -142,6 +142,24 @@ def test_the_answer_without_a_control(tmp_path):
     assert "90.00\u00a0% of 200" in text
 
 
+def test_what_makes_an_answer_mean_little(tmp_path):
+    labels, said = digits_like()
+    assert answering.cautions(reading.read(write_run(tmp_path / "fine", labels, said))) == []
+    # 72 of 200 images of three classes: 29.7 to 42.9 %, and a third is within.
+    guessing = (labels + 1) % 3
+    guessing[:72] = labels[:72]
+    found = answering.cautions(
+        reading.read(write_run(tmp_path / "guesses", labels, {**said, "teacher": guessing}))
+    )
+    assert found[0].startswith("the teacher (36.00\u00a0%) cannot be told from guessing among 3")
+    assert found[1].startswith(
+        "the teacher (36.00\u00a0%) is no better than the control (75.00\u00a0%)"
+    )
+    assert len(found) == 2
+    over_seeds = reading.read(seeds(tmp_path / "seeds", (10, 12, 14)))
+    assert answering.cautions(over_seeds) == []
+
+
 def test_a_teacher_alone(light):
     shown = Parsed(report.write(light, pictures=False).read_text())
     assert "distillation help" not in shown.text
@@ -379,7 +397,15 @@ def test_runs_beside_one_another(tmp_path):
 def test_runs_of_several_seeds_beside_one(tmp_path):
     first, _ = two(tmp_path)
     runs = [reading.read(first), reading.read(seeds(tmp_path / "seeds", (10, 12, 14)))]
-    assert comparing.summary(runs, ["a", "seeds"]).endswith("on average over their seeds.")
+    # 90 % of 200 images, 85.1 to 93.4 %; and 81 %, 78.5 to 83.5 % over seeds.
+    assert comparing.summary(runs, ["a", "seeds"]) == (
+        "The student of a is right on 90.00\u00a0%, that of seeds on 81.00\u00a0%, the one with "
+        "several seeds on average; their intervals do not overlap."
+    )
+    again = [*runs[1:], reading.read(seeds(tmp_path / "others", (9, 12, 14)))]
+    assert comparing.summary(again, ["b", "c"]).endswith(
+        "each on average over its seeds; their intervals overlap: no difference can be told."
+    )
     shown = Parsed(comparing.parts(runs, ["a", "seeds"])[0].body)
     assert shown.table("Run")[2][1] == "81.00\u00a0% | 78.5 to 83.5"
     assert len(shown.tables) == 1
@@ -603,6 +629,15 @@ def results_with(**changed):
     return change
 
 
+def accuracy_is(value):
+    def change(run):
+        results = json.loads((run / "results.json").read_text())
+        results["models"]["student"]["test"]["accuracy"] = value
+        (run / "results.json").write_text(json.dumps(results))
+
+    return change
+
+
 def cut(run):
     path = run / "predictions.npz"
     path.write_bytes(path.read_bytes()[:900])
@@ -639,6 +674,8 @@ def hole(values):
         (results_with(gain=float("nan")), r"results.json' is damaged: gain is not a finite"),
         (results_with(models={"student": {}}), "its student has no 'name'"),
         (results_with(models={"pupil": {}}), "it has a model 'pupil'"),
+        (accuracy_is("99%"), "its student's accuracy is no number: '99%'"),
+        (results_with(winner={}, space={}), r"holds a search, whose page is '.*search.html'"),
         (results_with(seconds=None), "it has no 'seconds'"),
         (results_with(seeds=[0], runs=[]), "names no runs"),
         (results_with(seeds=[0], runs=["a"]), "its teacher has no accuracy over seeds"),

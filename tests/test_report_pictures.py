@@ -111,6 +111,41 @@ def test_the_pictures_of_most_disagreement(digits):
     assert all(one["src"].startswith("data:image/png;base64,") for one in pictures)
 
 
+def test_two_that_say_the_same(digits):
+    run = reading.read(digits)
+    teacher = run.logits["teacher"]
+    alike = {"teacher": teacher, "student": teacher * np.float32(1.001)}
+    shown = Parsed(disagreeing.part(reading.dataclasses.replace(run, logits=alike)).body)
+    assert "Nowhere: on all 359 test images both name the same class" in shown.text
+    assert "img" not in [tag for tag, _ in shown.tags]
+
+
+def test_pictures_of_a_folder_are_called_by_their_files(tmp_path):
+    random = np.random.default_rng(0)
+    for name in ("a", "b <c>"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for number in range(9):
+            pixels = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            keras.utils.save_img(tmp_path / "pictures" / name / f"{number}.png", pixels)
+    dataset = f"folder:{tmp_path / 'pictures'}"
+    test = data.load(dataset, image_size=16, verbose=0).test
+    images, labels = data.arrays(test)
+    folder, logits = tmp_path / "run", {}
+    for role in ("teacher", "student"):
+        model = conv_net(4, size=16, channels=3, classes=2)
+        logits[role] = model(images).numpy()
+        folder.with_name(role).mkdir()
+        model.save(folder.with_name(role) / f"{role}.keras")
+    write_run(folder, labels, {}, logits=logits, dataset=dataset, image_size=16)
+    for role in logits:
+        (folder.with_name(role) / f"{role}.keras").rename(folder / f"{role}.keras")
+    run = reading.dataclasses.replace(reading.read(folder), ids=test.ids)
+    order = np.arange(len(labels))
+    for position, name in zip(order, disagreeing._names(run, order), strict=True):
+        picture = data.read_picture(tmp_path / "pictures" / name, 16)
+        np.testing.assert_array_equal(picture, images[position])
+
+
 def test_the_picture_is_the_run_s_own(digits):
     run = reading.read(digits)
     images, _ = data.arrays(data.load("digits", verbose=0).test)

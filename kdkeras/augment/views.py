@@ -68,7 +68,19 @@ def described(augment):
 
 
 def from_description(description):
-    """The augmentation that `described` described."""
+    """The augmentation that `described` described.
+
+    Args:
+        description: What `described` gave: None, or a dict.
+
+    Returns:
+        None, an `EveryShift` or a `Pipeline`.
+
+    Example:
+
+    >>> kdkeras.augment.from_description({"kind": "every_shift", "padding": 1, "flip": True}).count
+    18
+    """
     if description is None:
         return None
     settings = dict(description)

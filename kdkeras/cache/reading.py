@@ -223,7 +223,17 @@ class Cache:
         return [table[rows, views] for table in self.store.answers.values()]
 
     def rows(self, ids, views):
-        """The rows of examples in the tables; ids and views that are not there are refused."""
+        """The rows of examples in the tables; ids and views that are not there are refused.
+
+        Args:
+            ids, views: Integer arrays of shape `(n,)`.
+
+        Returns:
+            Integer array of shape `(n,)`.
+
+        Raises:
+            ValueError: An id or a view is not in the cache.
+        """
         ids, views = np.asarray(ids), np.asarray(views)
         place = np.minimum(np.searchsorted(self._ids, ids), len(self._ids) - 1)
         unknown = ids[self._ids[place] != ids]

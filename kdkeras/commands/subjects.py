@@ -52,6 +52,12 @@ def read(settings, words):
             + "; ".join(f"'{word}', which does not exist" for word in missing)
         )
     runs = [word for word in words if _is_run(pathlib.Path(word))]
+    for path in (pathlib.Path(word) for word in words if word not in runs):
+        if path.is_dir() and not (path / "saved_model.pb").exists():
+            raise ValueError(
+                f"'{path}' is neither a model (a .keras, .tflite or .onnx file, a SavedModel "
+                "folder) nor a run's work directory (with a results.json)."
+            )
     if not runs:
         return {"": [_of_files(settings, words)]}
     if len(runs) < len(words):

@@ -38,7 +38,21 @@ def check(images, labels, num_classes, *, one_hot=False):
 
 
 def check_labels(labels, num_classes, name="labels"):
-    """Raises a `ValueError` unless `labels` are integers in 0 ... num_classes - 1."""
+    """Checks that labels are integers in 0 ... num_classes - 1.
+
+    Args:
+        labels: Array.
+        num_classes: Number of classes.
+        name: What the message calls them.
+
+    Raises:
+        ValueError: They are one-hot, not of shape `(n,)`, no integers or out of range. The message
+            names the first offending index and value.
+
+    Example:
+
+    >>> kdkeras.data.check_labels(np.array([0, 1]), num_classes=2)
+    """
     if labels.ndim == 2 and labels.shape[1] > 1:
         raise ValueError(
             f"`{name}` must be integers of shape (n,), not one-hot. Received: shape "

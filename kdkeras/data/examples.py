@@ -95,7 +95,21 @@ class Streamed(tf.data.Dataset):
 
 
 def scaled(images):
-    """uint8 images as float32 in [0, 1]; floating-point images as float32, taken to be scaled."""
+    """uint8 images as float32 in [0, 1]; floating-point images as float32, taken to be scaled.
+
+    `x' = x / 255` for integers, `x' = x` for floats.
+
+    Args:
+        images: Tensor of any shape, uint8, or floats in [0, 1].
+
+    Returns:
+        float32 tensor shaped like `images`.
+
+    Example:
+
+    >>> kdkeras.data.scaled(tf.constant([0, 51, 255], tf.uint8)).numpy()
+    array([0. , 0.2, 1. ], dtype=float32)
+    """
     if images.dtype.is_floating:
         return tf.cast(images, tf.float32)
     return tf.cast(images, tf.float32) / 255.0
@@ -148,8 +162,20 @@ def numbered(split):
 
     The images are uint8 where the split's are.
 
+    Args:
+        split: An `Examples`, a `Streamed`, or an un-batched `tf.data.Dataset` of (image, label) or
+            of (image, {"label", "id"}), in a fixed order.
+
+    Returns:
+        `tf.data.Dataset` of single examples; the ids are int64, positions unless the split has its
+        own.
+
     Raises:
         ValueError: It is no such split.
+
+    Example:
+
+    >>> kdkeras.data.numbered(splits.train).batch(128)
     """
     if isinstance(split, Examples):
         images, labels, ids = split.tensors
@@ -188,8 +214,19 @@ def numbered(split):
 def size(dataset):
     """The number of examples, None if tf.data does not know it.
 
+    Args:
+        dataset: Un-batched `tf.data.Dataset`.
+
+    Returns:
+        Integer of at least 0, or None.
+
     Raises:
         ValueError: The dataset is endless.
+
+    Example:
+
+    >>> kdkeras.data.size(kdkeras.data.load("digits").test)
+    359
     """
     found = int(dataset.cardinality())
     if found == tf.data.INFINITE_CARDINALITY:

@@ -23,7 +23,7 @@ def source(path, image_size, memory_limit, verbose):
             "`name` must name a folder of at least two classes. Received: "
             f"folder:{path}, which has {len(classes)} sub-folders. {LAYOUT}"
         )
-    files = [_visible(folder) for folder in classes]
+    files = pictures_of(root)
     for folder, inside in zip(classes, files, strict=True):
         if len(inside) < 3:
             raise ValueError(
@@ -48,6 +48,11 @@ def source(path, image_size, memory_limit, verbose):
         num_train=None,
         images=sources.held(decoded) if keep else streamed,
     )
+
+
+def pictures_of(root):
+    """The files of each class under a folder: lists of paths, in the order of example ids."""
+    return [_visible(folder) for folder in _visible(root, pathlib.Path.is_dir)]
 
 
 def read_picture(path, image_size):

@@ -18,6 +18,15 @@ class Splits:
     """Three splits, each a `tf.data.Dataset` of (float32 image in [0, 1], int32 label).
 
     The splits are `Examples` (in memory) or `Streamed`: both carry `labels` and `ids`.
+
+    Attributes:
+        train: The examples to train on.
+        validation: Those to choose epochs and settings on.
+        test: Those that nothing is chosen on.
+        num_classes: Number of classes.
+        class_names: Their names, in the order of the labels.
+        input_shape: Of an image: (height, width, channels).
+        name: The name that `load` was given.
     """
 
     train: tf.data.Dataset

@@ -77,7 +77,20 @@ def _loaded(role, given):
 
 
 def logits_of(model, images):
-    """The logits of a `keras.Model`, or of any function of images, as a float32 array."""
+    """The logits of a model, run in batches.
+
+    Args:
+        model: `keras.Model` with logits, or a function from images to logits
+            (`kdkeras.runtimes.load`).
+        images: Array `(n, ...)`, in [0, 1].
+
+    Returns:
+        float32 array `(n, num_classes)`; of a function, what it gives.
+
+    Example:
+
+    >>> kdkeras.evaluation.logits_of(student, images).argmax(-1)
+    """
     return runtimes.KerasModel(model)(images) if isinstance(model, keras.Model) else model(images)
 
 

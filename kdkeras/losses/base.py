@@ -29,6 +29,11 @@ class DistillationLoss(keras.losses.Loss):
         compares_examples: Whether examples of a batch are compared, so that one is too few.
 
     Any hyper-parameter may be a Keras schedule; a `Distiller` takes its value at each step.
+
+    Args:
+        name: The name in logs.
+        reduction: As in `keras.losses.Loss`; the mean over the batch unless told.
+        dtype: As in `keras.losses.Loss`.
     """
 
     settings = ()

@@ -68,7 +68,42 @@ def part(run):
     """The answer's part of a page."""
     first = run.runs[0] if isinstance(run, reading.Repeats) else run
     title = "Did distillation help?" if "student" in first.logits else "The model"
-    return page.part(title, *blocks(run))
+    warned = [page.text(page.strong("Mind: "), said) for said in cautions(run)]
+    return page.part(title, *warned, *blocks(run))
+
+
+def cautions(run):
+    """What makes the answer mean little, in sentences: models that guess, a teacher that is worse.
+
+    Args:
+        run: `reading.Run` or `reading.Repeats`.
+    """
+    first = run.runs[0] if isinstance(run, reading.Repeats) else run
+    if first is run:
+        shares = {role: test["accuracy"] for role, test in run.tests.items()}
+    else:
+        told = run.results["models"]
+        shares = {role: model["test"]["accuracy"]["mean"] for role, model in told.items()}
+    count, chance = len(first.labels), 1.0 / len(first.classes)
+    guess = [
+        f"the {role} ({words.percent(share)})"
+        for role, share in shares.items()
+        if evaluation.wilson(round(share * count), count)[0] <= chance
+    ]
+    found = []
+    if guess:
+        found.append(
+            f"{words.listed(guess)} cannot be told from guessing among {len(first.classes)} "
+            "classes. Train for more epochs, in smaller batches, or at another learning rate "
+            "(--optimizer=adam --learning_rate=0.003); what follows says little until then."
+        )
+    if {"teacher", "control"} <= set(shares) and shares["teacher"] <= shares["control"]:
+        found.append(
+            f"the teacher ({words.percent(shares['teacher'])}) is no better than the control "
+            f"({words.percent(shares['control'])}), and has little to teach. Begin with a better "
+            "one."
+        )
+    return found
 
 
 def blocks(run):

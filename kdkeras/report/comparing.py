@@ -86,8 +86,17 @@ def summary(runs, names):
         f"The student of {names[best]} is right on {words.percent(accuracies[best][0])}, that of "
         f"{names[second]} on {words.percent(accuracies[second][0])}"
     )
-    if any(isinstance(run, reading.Repeats) for run in (runs[best], runs[second])):
-        return f"{said}, on average over their seeds."
+    repeated = [isinstance(runs[i], reading.Repeats) for i in (best, second)]
+    if any(repeated):
+        over = (
+            "each on average over its seeds"
+            if all(repeated)
+            else "the one with several seeds on average"
+        )
+        (low, high), (other_low, other_high) = (accuracies[i][1] or (0.0, 1.0) for i in order[:2])
+        if low <= other_high and other_low <= high:
+            return f"{said}, {over}; their intervals overlap: no difference can be told."
+        return f"{said}, {over}; their intervals do not overlap."
     found = evaluation.compare(
         runs[best].labels, runs[best].logits["student"], runs[second].logits["student"]
     )

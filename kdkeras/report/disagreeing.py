@@ -1,15 +1,19 @@
 """The test pictures on which teacher and student are furthest apart, and what each looks at."""
 
 import dataclasses
+import pathlib
 
 import numpy as np
 import scipy.special
 import tensorflow as tf
 
 from kdkeras import recipe, runner, runtimes
+from kdkeras.data import folders
 from kdkeras.report import page, saliency, words
 
 COUNT = 8
+# Total variation below which there is nothing to see.
+ALIKE = 0.05
 TITLE = "Where teacher and student disagree most"
 # Logits of a file and of its run on other hardware differ by less, relative to the largest.
 ROUNDING = 1e-2
@@ -23,6 +27,15 @@ def part(run):
         return None
     apart = distances(run)
     order = np.argsort(-apart, kind="stable")[:COUNT]
+    teacher, student = (run.logits[role].argmax(axis=-1) for role in ("teacher", "student"))
+    if not (teacher != student).any() and apart.max() < ALIKE:
+        return page.part(
+            TITLE,
+            page.text(
+                f"Nowhere: on all {len(run.labels):,} test images both name the same class, with "
+                f"probabilities that differ by {words.percent(apart.max())} at most."
+            ),
+        )
     try:
         images = _images(run, order)
         models = {role: _model(run, role, images, order) for role in ("teacher", "student")}
@@ -33,7 +46,8 @@ def part(run):
         role: saliency.integrated_gradients(model, images, top[role])
         for role, model in models.items()
     }
-    cards = [_card(run, i, images, maps, order, apart) for i in range(len(order))]
+    names = _names(run, order)
+    cards = [_card(run, i, images, maps, order, apart, names[i]) for i in range(len(order))]
     said = page.text(
         "The test images with the largest total variation between the two models' probabilities, "
         "half the sum of their differences. Beside each picture, integrated gradients: blue pixels "
@@ -88,7 +102,17 @@ def _model(run, role, images, order):
     return model.model
 
 
-def _card(run, i, images, maps, order, apart):
+def _names(run, order):
+    """What to call the pictures at `order`: their files, or their ids in the dataset."""
+    kind, _, folder = run.recipe["dataset"].partition("folder:")
+    if kind:
+        return [f"image {run.ids[position]}" for position in order]
+    root = pathlib.Path(folder)
+    files = [str(file.relative_to(root)) for inside in folders.pictures_of(root) for file in inside]
+    return [files[run.ids[position]] for position in order]
+
+
+def _card(run, i, images, maps, order, apart, name):
     position = order[i]
     lines = [f"Truth: {run.classes[run.labels[position]]}"]
     pictures = [(_picture(images[i], f"Test image {run.ids[position]}"), "picture")]
@@ -100,7 +124,7 @@ def _card(run, i, images, maps, order, apart):
         drawn = _colored(of_role[i])
         alt = f"What in the picture speaks for {run.classes[top]}, to the {role}"
         pictures.append((_picture(drawn, alt), role))
-    lines.append(f"Total variation {apart[position]:.2f}; image {run.ids[position]}")
+    lines.append(f"Total variation {apart[position]:.2f}; {name}")
     return pictures, lines
 
 

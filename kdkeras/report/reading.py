@@ -119,6 +119,11 @@ def _results(path):
             f"'{file}' must be of format {workdir.FORMAT}, which this version reads. Received: "
             f"format {found!r}. Report with the kdkeras version that wrote it, or run it again."
         )
+    if "winner" in results and "space" in results:
+        raise ValueError(
+            f"'{path}' holds a search, whose page is '{path / 'search.html'}'. Report on the runs "
+            f"in it: '{path / 'winner'}' and '{path / 'default'}'."
+        )
     where = _not_finite(results)
     if where:
         raise ValueError(_damaged(file, f"{where} is not a finite number"))
@@ -139,6 +144,9 @@ def _run(path, results):
                 raise ValueError(_damaged(file, f"its {role} has no {key!r}"))
         if "accuracy" not in model["test"]:
             raise ValueError(_damaged(file, f"its {role} has no test accuracy"))
+        for key, value in model["test"].items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise ValueError(_damaged(file, f"its {role}'s {key} is no number: {value!r}"))
     classes = _classes(path, results)
     roles = [role for role in ROLES if role in results["models"]]
     ids, labels, logits = _predictions(path / workdir.PREDICTIONS, roles, len(classes))

@@ -77,6 +77,12 @@ ul.cards { list-style: none; margin: 1.5rem 0; padding: 0; display: grid; gap: 2
   h1 { font-size: 1.5rem; }
   h2 { font-size: 1.2rem; margin-top: 2.5rem; }
   .lead { font-size: 1.08rem; }
+  table { font-size: 0.8rem; }
+  th, td { padding-right: 0.45rem; }
+  tbody th { min-width: 4.5rem; }
+  td { min-width: 0; }
+  .words { min-width: 9rem; }
+  pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 }
 @media (prefers-reduced-motion: reduce) { html { scroll-behavior: auto; } }
 @media print {

@@ -19,7 +19,7 @@ def percent(share):
 
 def sure(probability):
     """A probability as %, never rounded to all or nothing."""
-    if 0.9995 <= probability < 1.0:
+    if probability >= 0.9995:
         return "above 99.9\u00a0%"
     return f"{100.0 * probability:.1f}\u00a0%"
 

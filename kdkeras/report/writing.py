@@ -62,7 +62,7 @@ def _output(paths, output, overwrite):
     if output is None and len(paths) > 1:
         raise ValueError(
             "`output` must name the file to write for several runs. Received: none. "
-            "Try output='comparison.html'."
+            "Give `output`, a file such as comparison.html."
         )
     own = pathlib.Path(paths[0]) / NAME
     output = own if output is None else pathlib.Path(output)

@@ -10,6 +10,8 @@ from kdkeras import recipe as recipes
 from kdkeras.search import settings, tutors
 
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(recipes.Recipe)}
+# Seeds, of fewer than which an interval is wider than what can be.
+FEWEST = 3
 PLACES = {"winner": "winner", "as_given": "default"}
 
 
@@ -102,13 +104,13 @@ def sentence(comparison):
             f"Test {metric.replace('_', ' ')}: {means[0]:.2%}, the recipe as given {means[1]:.2%}: "
             f"{100 * difference['mean']:+.2f} points"
         )
-        if difference["interval"] is None:
-            said.append(f"{text}, of one seed.")
+        seeds = len(both["winner"])
+        if seeds < FEWEST:
+            said.append(f"{text}, of {seeds} seed{'s' * (seeds > 1)}: too few to tell.")
             continue
         low, high = (100 * end for end in difference["interval"])
         verdict = "better" if low > 0 else "worse" if high < 0 else "no difference can be told"
         said.append(
-            f"{text} (95 %: {low:+.2f} to {high:+.2f}), paired over {len(both['winner'])} seeds: "
-            f"{verdict}."
+            f"{text} (95 %: {low:+.2f} to {high:+.2f}), paired over {seeds} seeds: {verdict}."
         )
     return "\n".join(said)

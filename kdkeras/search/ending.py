@@ -92,7 +92,19 @@ def described(trial):
 
 
 def summary(results):
-    """What came out, in a few lines."""
+    """What came out, in a few lines.
+
+    Args:
+        results: Dict, as `run` returns it and `results.json` holds it.
+
+    Returns:
+        String: how many trials there were, the best one, how it compares with the recipe as given
+        if that was measured, and the command that trains it.
+
+    Example:
+
+    >>> print(kdkeras.search.summary(results))
+    """
     winner, comparison, counts = results["winner"], results["comparison"], results["trials"]
     said = [
         f"{counts['complete']} trials finished, {counts['pruned']} stopped early, "

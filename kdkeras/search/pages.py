@@ -5,6 +5,8 @@ from kdkeras.search import comparing, lines, ranking, studies
 
 # In CSS pixels: as wide as a phone.
 WIDTH, WIDE = 350, 360
+# Validation images, fewer than which tell settings apart badly.
+FEW = 100
 
 
 def page_of(search, results):
@@ -23,11 +25,14 @@ def page_of(search, results):
     ]
     if results["front"]:
         parts.insert(1, page.part("Accuracy and size", _front(study, results["front"])))
+    count = len(search.splits.validation.ids)
     lead = (
         f"{results['trials']['complete']} of {sum(results['trials'].values())} trials finished. "
-        f"The best, trial {winner['number']}, is right on {winner['val_accuracy']:.2%} of the "
-        "validation images."
+        f"The best, trial {winner['number']}, is right on {round(winner['val_accuracy'] * count)} "
+        f"of {count} validation images ({winner['val_accuracy']:.2%})."
     )
+    if count < FEW:
+        lead += " So few say little of which settings are better."
     return page.document(f"Search on {search.splits.name}", parts, summary=lead)
 
 
@@ -76,10 +81,11 @@ def _progress(study):
         at = [trial.number for trial in shown]
         axes.plot(at, reached, "x", color=plots.GREY, label="stopped early")
     axes.set(xlabel="trial", ylabel="objective")
+    _in_percent(axes)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend()
     best = ranking.ranked(study)[0]
-    alt = f"Trial {best.number} is best with {best.values[0]:.4f}, of {len(finished)} finished."
+    alt = f"Trial {best.number} is best with {best.values[0]:.2%}, of {len(finished)} finished."
     return page.figure(plots.svg(drawn, alt), "The objective by trial: where did the best stand?")
 
 
@@ -93,7 +99,7 @@ def _table(study, entries):
         rows.append(
             [
                 *(str(trial.number), trial.state.name.lower()),
-                "-" if value is None else f"{value:.4f}",
+                "-" if value is None else f"{value:.2%}",
                 *(f"{one:.4g}" if isinstance(one, float) else str(one) for one in chosen),
             ]
         )
@@ -135,13 +141,20 @@ def _slices(study, entries):
             axes.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
             axes.set_xticks([], minor=True)
         axes.set(title=entry.name, ylabel="objective")
+        _in_percent(axes)
         at, value = points["finished"][0]
         best = entry.choices[at] if entry.choices is not None else f"{at:.4g}"
-        images.append(plots.svg(drawn, f"{entry.name}: best, {value:.4f}, at {best}."))
+        images.append(plots.svg(drawn, f"{entry.name}: best, {value:.2%}, at {best}."))
     caption = (
         "The objective against each setting: finished trials (dots), and stopped ones (crosses)."
     )
     return [page.figure(images, caption)]
+
+
+def _in_percent(axes):
+    from matplotlib.ticker import PercentFormatter
+
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
 
 
 def _short(choice):
@@ -161,7 +174,10 @@ def _importance(results):
     axes.set(xlabel="share of the objective's variance", xlim=(0, 1))
     axes.grid(axis="y", visible=False)
     said = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
-    caption = "How much of the objective's variance each setting explains (fANOVA)."
+    caption = (
+        f"How much of the objective's variance each setting explains (fANOVA), by "
+        f"{results['trials']['complete']} finished trials: a hint, no more."
+    )
     return [page.figure(plots.svg(drawn, f"Importance: {said}."), caption)]
 
 
@@ -180,9 +196,10 @@ def _curves(study):
     label = f"trial {best.number}, the best"
     axes.plot(range(1, len(curve) + 1), curve, color=plots.VERMILLION, linewidth=2.4, label=label)
     axes.set(xlabel="epoch", ylabel="objective")
+    _in_percent(axes)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend()
-    alt = f"Trial {best.number} rises from {curve[0]:.4f} to {max(curve):.4f}."
+    alt = f"Trial {best.number} rises from {curve[0]:.2%} to {max(curve):.2%}."
     caption = "The objective by epoch: trials that were stopped early are grey, finished ones blue."
     return page.figure(plots.svg(drawn, alt), caption)
 
@@ -196,6 +213,7 @@ def _front(study, front):
     along = sorted((one["parameters"], one["value"]) for one in front)
     axes.plot(*zip(*along, strict=True), **plots.SERIES[1], label="front")
     axes.set(xlabel="parameters", ylabel="validation accuracy")
+    _in_percent(axes)
     axes.legend()
     said = "; ".join(f"{value:.2%} with {size:,} parameters" for size, value in along)
     rows = [

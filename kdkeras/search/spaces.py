@@ -104,6 +104,8 @@ def _entry(word):
     kinds = typing.get_args(_type(name)) or (_type(name),)
     if not equals or not written:
         raise _bad(word, f"expected {name}=low:high or {name}=a|b, and there is nothing to search")
+    if re.search(r",\w+=", written):
+        raise _bad(word, "between entries stands a space, no comma")
     if "|" in written:
         parts = written.split("|")
         if "" in parts:
@@ -120,7 +122,7 @@ def _entry(word):
         raise _bad(word, f"expected {name}=low:high, {name}=low:high:log or {name}=a|b")
     low, high = (_value(word, part, kinds) for part in (low, high))
     if low > high:
-        raise _bad(word, f"the range is inverted: did you mean {name}={rest.split(':')[0]}:...?")
+        raise _bad(word, f"the range is inverted: did you mean {name}={high:g}:{low:g}?")
     if low == high:
         raise _bad(word, "the range is empty: both ends are the same")
     if log and low <= 0:
@@ -156,7 +158,8 @@ def _value(word, part, kinds):
 
 
 def _bad(word, why):
-    return ValueError(f"`space` has an entry that cannot be: {word!r}: {why}.")
+    end = "" if why.endswith((".", "?")) else "."
+    return ValueError(f"`space` has an entry that cannot be: {word!r}: {why}{end}")
 
 
 def _type(name):
