@@ -68,8 +68,7 @@ def part(run):
     """The answer's part of a page."""
     first = run.runs[0] if isinstance(run, reading.Repeats) else run
     title = "Did distillation help?" if "student" in first.logits else "The model"
-    warned = [page.text(page.strong("Mind: "), said) for said in cautions(run)]
-    return page.part(title, *warned, *blocks(run))
+    return page.part(title, *blocks(run))
 
 
 def cautions(run):
@@ -108,7 +107,8 @@ def cautions(run):
 
 def blocks(run):
     """The models side by side, and what is known of their difference."""
-    return _repeated(run) if isinstance(run, reading.Repeats) else _once(run)
+    warned = [page.text(page.strong("Mind: "), said) for said in cautions(run)]
+    return warned + (_repeated(run) if isinstance(run, reading.Repeats) else _once(run))
 
 
 def _once(run):
