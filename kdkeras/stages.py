@@ -228,7 +228,8 @@ def write(name, built, recipe, record):
     """Writes a trained model as `<name>.keras`, without optimizer, and its training's record."""
     model = built[name]
     if model.compiled:
-        model = keras.Model(model.inputs, model.outputs[0], name=model.name)
+        model = keras.models.clone_model(model)
+        model.set_weights(built[name].get_weights())
     with files.atomic_path(recipe.directory / f"{name}.keras") as temporary:
         model.save(temporary)
     logs = recipe.directory / "logs"

@@ -459,16 +459,17 @@ def test_none_is_pruned_before_five_are_whole():
 
 
 def test_sentences_say_how_it_came_out():
-    def said(low, high):
+    def said(low, high, seeds=3):
         difference = {"mean": (low + high) / 2, "interval": [low, high]}
-        both = {"winner": [0.9, 0.9], "as_given": [0.8, 0.8], "difference": difference}
+        both = {"winner": [0.9] * seeds, "as_given": [0.8] * seeds, "difference": difference}
         return comparing.sentence({"accuracy": both})
 
     assert said(0.01, 0.03).endswith(
-        "+2.00 points (95 %: +1.00 to +3.00), paired over 2 seeds: better."
+        "+2.00 points (95 %: +1.00 to +3.00), paired over 3 seeds: better."
     )
     assert said(-0.03, -0.01).endswith(": worse.")
     assert said(-0.01, 0.03).endswith(": no difference can be told.")
+    assert said(-1.01, 1.03, seeds=2).endswith("+1.00 points, of 2 seeds: too few to tell.")
 
 
 def test_command(whole, teacher, tmp_path, capsys, monkeypatch):

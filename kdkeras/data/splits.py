@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import pathlib
 
 import numpy as np
 import tensorflow as tf
@@ -147,6 +148,22 @@ def _positions(source, seed, validation_fraction, max_train):
     if max_train is not None and max_train < len(train):
         train = _sample(train, labels, max_train, seed)
     return ids, (train, validation, test)
+
+
+def test_pictures(folder):
+    """The files of a folder's test images, in the order in which `load` has them.
+
+    Args:
+        folder: As after "folder:" in a name.
+
+    Returns:
+        List of `pathlib.Path`.
+    """
+    inside = folders.pictures_of(pathlib.Path(folder))
+    labels = np.repeat(np.arange(len(inside)), [len(of_class) for of_class in inside])
+    files = [file for of_class in inside for file in of_class]
+    everything = np.arange(len(files))
+    return [files[i] for i in _stratified(everything, labels, TEST_FRACTION, seed=0)]
 
 
 def _check_counts(labels, class_names, least):

@@ -1,14 +1,13 @@
 """The test pictures on which teacher and student are furthest apart, and what each looks at."""
 
 import dataclasses
-import pathlib
 
 import numpy as np
 import scipy.special
 import tensorflow as tf
 
 from kdkeras import recipe, runner, runtimes
-from kdkeras.data import folders
+from kdkeras.data import splits
 from kdkeras.report import page, saliency, words
 
 COUNT = 8
@@ -107,9 +106,8 @@ def _names(run, order):
     kind, _, folder = run.recipe["dataset"].partition("folder:")
     if kind:
         return [f"image {run.ids[position]}" for position in order]
-    root = pathlib.Path(folder)
-    files = [str(file.relative_to(root)) for inside in folders.pictures_of(root) for file in inside]
-    return [files[run.ids[position]] for position in order]
+    files = splits.test_pictures(folder)
+    return [str(files[position].relative_to(folder)) for position in order]
 
 
 def _card(run, i, images, maps, order, apart, name):
