@@ -6,9 +6,12 @@ soon as Keras is there, the classes that its files can name are registered, so t
 """
 
 import importlib
+import sys
 import typing
 
 import wrapt
+
+from kdkeras import versions
 
 if typing.TYPE_CHECKING:
     from kdkeras.distiller import Distiller
@@ -71,9 +74,12 @@ _WITH_REGISTERED_CLASSES = (
 def __getattr__(name):
     if name not in __all__:
         raise AttributeError(f"module 'kdkeras' has no attribute {name!r}")
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"kdkeras.{_HOMES[name]}"), name)
-    return importlib.import_module(f"kdkeras.{name}")
+    home = f"kdkeras.{_HOMES.get(name, name)}"
+    if home not in sys.modules:
+        # Before Keras is loaded: an old one can fail in ways that say nothing.
+        versions.check()
+    module = importlib.import_module(home)
+    return getattr(module, name) if name in _HOMES else module
 
 
 def __dir__():
@@ -81,6 +87,7 @@ def __dir__():
 
 
 def _register(keras):
+    versions.check()
     # Modules of this package import one another as modules, never names out of them, so that this
     # is sound even when the first import of Keras comes from one of them.
     for module in _WITH_REGISTERED_CLASSES:

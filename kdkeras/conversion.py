@@ -26,7 +26,7 @@ def convert(saved_model, path, *, precision, pixels, images):
     if precision == "float16":
         target.supported_types = [tf.float16]
     if images is not None:
-        calibration = np.load(images)
+        calibration = np.load(images, allow_pickle=False)
         converter.representative_dataset = lambda: ([image[None]] for image in calibration)
         target.supported_ops = [
             tf.lite.OpsSet.TFLITE_BUILTINS_INT8

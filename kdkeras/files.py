@@ -12,6 +12,15 @@ import zlib
 
 import numpy as np
 
+from kdkeras import archives
+
+# What reading a damaged `.npz` raises. MemoryError: a few bytes can declare an array of any shape;
+# TypeError: it is a lone `.npy`; RuntimeError: it has a password.
+DAMAGED = (
+    *(ValueError, TypeError, EOFError, KeyError, MemoryError),
+    *(NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error),
+)
+
 
 def write_text(path, text):
     """Writes `text` (UTF-8) to `path` atomically.
@@ -87,15 +96,16 @@ def read_arrays(path):
         path: A file.
 
     Raises:
-        ValueError: It is no such file, or is damaged.
+        ValueError: It is no such file, is damaged, or unpacks to an absurd size.
         OSError: It could not be read.
     """
+    archives.check_size(path)
     try:
         with np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
     except OSError as error:
         raise _explained(error, f"Could not read {path}", "Check the path.") from error
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGED as error:
         raise ValueError(f"{path} holds no arrays, or is damaged: {error}") from error
 
 
@@ -173,7 +183,7 @@ def _replace(temporary, path):
     os.replace(path, aside)
     try:
         os.replace(temporary, path)
-    except OSError:
+    except BaseException:  # a signal's too
         os.replace(aside, path)
         raise
     shutil.rmtree(aside)

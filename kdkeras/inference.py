@@ -4,7 +4,7 @@ import pathlib
 
 import keras
 
-from kdkeras import distiller, models
+from kdkeras import archives, distiller, models
 from kdkeras.models import surgery
 
 # Layers of Keras that change images at random; RandomCrop is none: at inference it crops evenly.
@@ -22,7 +22,7 @@ def student(given):
         `keras.Model`.
 
     Raises:
-        ValueError: It is nothing of that kind, or the file cannot be read.
+        ValueError: It is nothing of that kind, or the file cannot be read or holds code.
     """
     if isinstance(given, (str, pathlib.Path)):
         given = _loaded(pathlib.Path(given))
@@ -105,10 +105,7 @@ def _loaded(path):
     if path.suffix != ".keras" or not path.exists():
         why = "which does not exist" if path.suffix == ".keras" else "which has another ending"
         raise ValueError(f"`student` must be a .keras file. Received: '{path}', {why}.")
-    try:
-        return keras.models.load_model(path, compile=False)
-    except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"`student` cannot be loaded from '{path}': {error}") from error
+    return archives.model(path, "student")
 
 
 def _short(error, most=200):

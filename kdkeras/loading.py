@@ -1,26 +1,20 @@
 """Teachers that are files: loaded, and found fit for the data."""
 
-import keras
-
-from kdkeras import runtimes
+from kdkeras import archives, runtimes
 
 
 def load(path, role, splits):
     """A teacher from its `.keras` file, found fit for the data.
 
     Raises:
-        ValueError: It cannot be loaded, or does not fit; or `role` is not "teacher".
+        ValueError: It cannot be loaded, holds code, or does not fit; or `role` is not "teacher".
     """
     if role == "student":
         raise ValueError(
             "`student` must be an architecture, for it is trained from scratch. "
             f"Received: student={path!r}"
         )
-    try:
-        model = keras.models.load_model(path, compile=False)
-    except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"`{role}` cannot be loaded from '{path}': {error}") from error
-    model = runtimes.graph(model, path)
+    model = runtimes.graph(archives.model(path, role), path)
     shape, classes = tuple(model.input_shape[1:]), model.output_shape[-1]
     if shape != splits.input_shape or classes != splits.num_classes:
         raise ValueError(

@@ -2,12 +2,15 @@
 
 import os
 import pathlib
+import runpy
 import subprocess
 import sys
+import threading
+import time
 
 
 def run(module, *words):
-    """Runs a module as a program of its own, and waits for it.
+    """Runs a module as a program of its own, and waits for it; it ends with this process.
 
     Args:
         module: Name of the module: of kdkeras, or installed.
@@ -22,10 +25,28 @@ def run(module, *words):
         [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
     )
     # -P: what happens to stand in the current folder is not imported.
-    command = [sys.executable, "-P", "-m", module, *map(str, words)]
+    command = [sys.executable, "-P", "-m", "kdkeras.processes", module, *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
 def last_lines(text, count=5):
     """The last lines that say something."""
     return "\n".join([line for line in text.splitlines() if line.strip()][-count:])
+
+
+def _main(module, *words):
+    """Runs a module as `python -m` does, and no longer than the process that asked for it."""
+    threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
+    sys.argv = [module, *words]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def _end_with(parent):
+    """Ends this process when its parent is gone, killed perhaps."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

@@ -5,7 +5,7 @@ import shutil
 
 import keras
 
-from kdkeras import choices, evaluation, files, inference, quantization, recipe, stages
+from kdkeras import archives, choices, evaluation, files, inference, quantization, recipe, stages
 
 CALIBRATION = 256
 # Settings that methods have which are not carried over.
@@ -37,7 +37,7 @@ def train(built, settings, splits, *, calibration_images=CALIBRATION):
     path = settings.directory / "quantized.keras"
     record_path = settings.directory / "logs" / "quantized.json"
     if settings.resume and path.exists() and record_path.exists():
-        return keras.models.load_model(path, compile=False), files.read_json(record_path)
+        return archives.model(path), files.read_json(record_path)
     images = quantization.calibration_images(splits.train, calibration_images, seed=settings.seed)
     model = quantization.aware(built["student"], images, name="quantized")
     seen, labels = evaluation.collect(splits.validation)

@@ -59,6 +59,11 @@ def _repeated(recipe, carry_out):
             "`seeds` must be 1 with strategy='multiworker', for workers join one run only: give "
             f"each seed a command of its own, with --seed. Received: seeds={recipe.seeds}"
         )
+    with workdir.alone(recipe.directory):
+        return _each(recipe, carry_out)
+
+
+def _each(recipe, carry_out):
     started = time.monotonic()
     folder = workdir.claim(recipe)
     seeds = [recipe.seed + offset for offset in range(recipe.seeds)]

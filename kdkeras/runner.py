@@ -48,6 +48,12 @@ def train(recipe):
 
 
 def _run(recipe, names):
+    # The work directory is this process's until the results stand in it.
+    with contextlib.ExitStack() as held:
+        return _carried_out(recipe, names, held)
+
+
+def _carried_out(recipe, names, held):
     started = time.monotonic()
     logs.check(recipe)
     # First of all: TensorFlow takes workers in before anything else has run.
@@ -55,9 +61,10 @@ def _run(recipe, names):
         print("Waiting for the workers that TF_CONFIG lists.", flush=True)
     strategy = distribution.strategy(recipe.strategy)
     recipe = workdir.of_this_worker(recipe)
+    workdir.check_free(recipe.directory)
     with precision_policy(recipe.precision_policy):
         with strategy.scope():
-            splits, built, trainings, answers = _trained(recipe, names)
+            splits, built, trainings, answers = _trained(recipe, names, held)
         # Outside of the scope, where workers would wait for one another at every new weight.
         folder, exports = recipe.directory, {}
         # The test split is touched here alone.
@@ -99,7 +106,7 @@ def _run(recipe, names):
     return workdir.finish(folder, results)
 
 
-def _trained(recipe, names):
+def _trained(recipe, names, held):
     """The splits, the trained models, the records of their trainings, and the cache or None."""
     splits = load_data(recipe)
     # Built before anything is trained, so that what does not fit is known at once.
@@ -110,6 +117,7 @@ def _trained(recipe, names):
         answers = feeding.opened(recipe, splits, built.get("teacher"), terms)
     for name in names:
         feeding.batches(name, recipe, splits, answers=answers)
+    held.enter_context(workdir.alone(recipe.directory))
     folder = workdir.claim(recipe)
     if not recipe.quiet:
         print(_header(recipe, splits, names, folder), flush=True)

@@ -5,12 +5,11 @@ import pathlib
 import re
 import zipfile
 
-import keras
 import numpy as np
 import scipy.special
 import tensorflow as tf
 
-from kdkeras import models, noise
+from kdkeras import archives, models, noise
 from kdkeras.models import surgery
 
 __all__ = ["load"]
@@ -39,7 +38,8 @@ def load(path):
         it has gradients.
 
     Raises:
-        ValueError: There is no such file, it is of another kind, or it cannot be read.
+        ValueError: There is no such file, it is of another kind, it cannot be read, or it
+            holds code.
         ImportError: onnxruntime is needed and not installed.
 
     Example:
@@ -49,9 +49,9 @@ def load(path):
     path = pathlib.Path(path)
     if not path.exists():
         raise ValueError(f"A model file is expected. Received: '{path}', which does not exist.")
+    if path.suffix == ".keras":
+        return KerasModel(graph(archives.model(path), path))
     try:
-        if path.suffix == ".keras":
-            return KerasModel(graph(keras.models.load_model(path, compile=False), path))
         if path.suffix == ".tflite":
             return LiteRT(path)
         if path.suffix == ".onnx":

@@ -5,6 +5,7 @@ import inspect
 import keras
 
 from kdkeras import (
+    archives,
     arguments,
     choices,
     distiller,
@@ -204,7 +205,7 @@ def train(name, built, recipe, splits, answers=None):
     record_path = recipe.directory / "logs" / f"{name}.json"
     together = recipe.method in choices.TRAIN_TOGETHER and "student" in built
     if (recipe.resume or together and name == "teacher") and path.exists() and record_path.exists():
-        built[name].set_weights(keras.models.load_model(path, compile=False).get_weights())
+        built[name].set_weights(archives.model(path).get_weights())
         return files.read_json(record_path)
     from_file = name == "teacher" and recipe.teacher.endswith(".keras")
     if not recipe.quiet:
@@ -228,7 +229,8 @@ def write(name, built, recipe, record):
     """Writes a trained model as `<name>.keras`, without optimizer, and its training's record."""
     model = built[name]
     if model.compiled:
-        model = keras.models.clone_model(model)
+        # As it is but for the compilation, which `clone_model` copies.
+        model = type(model).from_config(model.get_config())
         model.set_weights(built[name].get_weights())
     with files.atomic_path(recipe.directory / f"{name}.keras") as temporary:
         model.save(temporary)

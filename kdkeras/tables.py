@@ -68,11 +68,13 @@ def results(found):
     parts = [aligned(rows), "On the test split:"]
     parts.append(scores({name: model["test"] for name, model in found["models"].items()}))
     if "gain" in found:
-        parts.append(
-            f"Gain of the student over the control: {100 * found['gain']:+.2f} points, standard "
-            f"error {100 * found['gain_standard_error']:.2f}\n(of this test split's size; another "
-            "seed gives another gain)"
+        low, high = found["gain_interval"]
+        said = (
+            f"Gain of the student over the control: {100 * found['gain']:+.2f} points, 95 % "
+            f"interval {100 * low:+.2f} to {100 * high:+.2f}, McNemar's p "
+            f"{found['mcnemar']['p']:.2g}; of this test split: another seed gives another gain."
         )
+        parts.append(_wrapped(said, indent=""))
     if "attack" in found:
         parts.append(_under_attack(found))
     if found["exports"]:

@@ -1,13 +1,16 @@
 """The work directory of a run: who may write into it, and the results that stand in it."""
 
+import contextlib
 import dataclasses
 import re
 import shutil
 
-from kdkeras import distribution, files, recipe
+from kdkeras import distribution, files, locks, recipe
 
 FORMAT = 1
 PREDICTIONS = "predictions.npz"
+# Stands for the process that is at work in the folder, and is no part of the run.
+LOCK = ".kdkeras.lock"
 # What a run writes, and all that `overwrite` removes.
 OWN = (
     "recipe.json",
@@ -44,8 +47,26 @@ def of_this_worker(settings):
     return dataclasses.replace(settings, workdir=str(own), quiet=True, verbose=False, export=False)
 
 
+def check_free(folder):
+    """Raises a `ValueError` if another process is at work in a folder, which need not exist."""
+    locks.check_free(folder / LOCK)
+
+
+@contextlib.contextmanager
+def alone(folder):
+    """A block in which no other process works in a folder, which is made.
+
+    Raises:
+        ValueError: One does already; or the folder is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"`workdir` must be a folder. Received: '{folder}', which is a file.")
+    with locks.alone(folder / LOCK):
+        yield
+
+
 def claim(settings):
-    """Makes the work directory of a recipe and writes `recipe.json` into it.
+    """Makes the work directory of a recipe and writes `recipe.json` into it, in `alone`'s block.
 
     Args:
         settings: `kdkeras.Recipe`.
@@ -58,15 +79,13 @@ def claim(settings):
             is set and the folder holds a run with other settings, or a finished one.
     """
     folder = settings.directory
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"`workdir` must be a folder. Received: '{folder}', which is a file.")
-    if folder.exists() and any(folder.iterdir()):
+    names = _names(folder)
+    if names:
         if settings.resume:
             _check_same(settings, folder)
         elif settings.overwrite:
             _clear(folder)
         elif not (folder / "recipe.json").exists():
-            names = sorted(path.name for path in folder.iterdir())
             raise ValueError(
                 f"`workdir` must be new or empty. Received: '{folder}', which holds "
                 f"{', '.join(names[:5])} and no run. Give another `workdir`."
@@ -80,6 +99,12 @@ def claim(settings):
     folder.mkdir(parents=True, exist_ok=True)
     files.write_json(folder / "recipe.json", {"format": FORMAT, **settings.to_dict()})
     return folder
+
+
+def _names(folder):
+    """The names of what stands in a folder, in order."""
+    there = folder.iterdir() if folder.exists() else []
+    return sorted(path.name for path in there if path.name != LOCK)
 
 
 def of_seed(seed):
@@ -116,13 +141,14 @@ def _check_same(settings, folder):
 
 
 def _clear(folder):
-    foreign = sorted(path.name for path in folder.iterdir() if not _is_own(path.name))
+    foreign = [name for name in _names(folder) if not _is_own(name)]
     if foreign or not (folder / "recipe.json").exists():
         raise ValueError(
             f"`overwrite` only replaces a run's own files. Received: '{folder}', which holds "
             f"{', '.join(foreign[:5]) or 'no recipe.json'}. Give another `workdir`."
         )
-    for path in folder.iterdir():
+    # recipe.json last: without it, what is left would not be known as a run's.
+    for path in [folder / name for name in sorted(_names(folder), key="recipe.json".__eq__)]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
@@ -136,7 +162,7 @@ def finish(folder, results):
     Of several workers, those that are not the chief remove their folder.
     """
     shutil.rmtree(folder / "backup", ignore_errors=True)
-    written = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    written = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != LOCK]
     results = {
         **results,
         "files": {str(path.relative_to(folder)): files.digest(path) for path in written},

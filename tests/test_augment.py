@@ -8,6 +8,8 @@ from scipy import stats
 from kdkeras import augment, randomness
 from kdkeras.augment import pictures as draws
 
+pytestmark = pytest.mark.core
+
 KEYS = randomness.keys(1, tf.range(100_000, dtype=tf.int64), 0)
 IMAGES = tf.random.stateless_uniform([37, 12, 14, 3], [3, 4])
 SOME_KEYS = randomness.keys(5, tf.range(37, dtype=tf.int64), 2)

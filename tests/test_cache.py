@@ -12,6 +12,8 @@ from conftest import conv_net, sparse_loss
 import kdkeras
 from kdkeras import augment, cache, data, perturbations
 
+pytestmark = pytest.mark.core
+
 AUGMENTATIONS = {
     "none": None,
     "pipeline": augment.pipeline("crop,flip,color,cutout", padding=1),

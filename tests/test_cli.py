@@ -16,7 +16,7 @@ import pytest
 import tensorflow as tf
 
 import kdkeras
-from kdkeras import cli, commands, data, files, models, recipe
+from kdkeras import cli, commands, data, files, models, recipe, versions
 
 # A run of seconds: the control, the noise, the mixed labels and the exports are all in it.
 TINY = (
@@ -353,6 +353,17 @@ def test_a_method_by_name(capsys, tmp_path, method):
     (term,) = results["distillation"]["terms"]
     assert (results["distillation"]["alpha"], term["loss"]) == (0.5, name)
     assert name in (tmp_path / "logs" / "student.csv").read_text().splitlines()[0]
+
+
+def test_frameworks_that_are_too_old(capsys, tmp_path, monkeypatch):
+    def too_old():
+        raise ImportError("kdkeras needs keras>=3.12. Received: keras 3.11.3.")
+
+    monkeypatch.setattr(versions, "check", too_old)
+    status, out, err = run(capsys, "distill", f"--workdir={tmp_path / 'w'}")
+    assert (status, out) == (1, "")
+    assert err == "kdkeras needs keras>=3.12. Received: keras 3.11.3.\n"
+    assert not (tmp_path / "w").exists()
 
 
 def test_out_of_memory(capsys, tmp_path, monkeypatch):

@@ -13,6 +13,8 @@ import tensorflow as tf
 from kdkeras import augment, data, perturbations, randomness
 from kdkeras.data import pictures, sources, splits
 
+pytestmark = pytest.mark.core
+
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 TFDS = pathlib.Path(os.environ.get("KDKERAS_TFDS_DIR", REPOSITORY.parent / "shared/data/tfds"))
 needs_cifar10 = pytest.mark.skipif(not (TFDS / "cifar10").is_dir(), reason="no CIFAR-10 here")

@@ -10,6 +10,8 @@ from test_losses_logits import reference
 import kdkeras
 from kdkeras import inputs, losses, perturbations
 
+pytestmark = pytest.mark.core
+
 
 def make(student=None, teacher=None, optimizer="sgd", **options):
     """A compiled Distiller of tiny models."""

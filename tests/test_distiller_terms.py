@@ -9,6 +9,8 @@ from conftest import conv_net, pictures, sparse_loss
 import kdkeras
 from kdkeras import Term, losses
 
+pytestmark = pytest.mark.core
+
 
 def make(terms, student=None, teacher=None, optimizer=None, **options):
     d = kdkeras.Distiller(

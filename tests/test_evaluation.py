@@ -13,6 +13,8 @@ import kdkeras
 from kdkeras import evaluation, export, latency, runtimes
 from kdkeras.evaluation import calibration
 
+pytestmark = pytest.mark.core
+
 LABELS = np.array([0, 0, 0, 1, 1, 2])
 # Predicted: 0 0 1 1 2 2.
 LOGITS = np.float32(

@@ -6,6 +6,8 @@ from scipy import stats
 
 from kdkeras import evaluation
 
+pytestmark = pytest.mark.core
+
 
 @pytest.mark.parametrize(
     ("counts", "interval"),

@@ -10,6 +10,8 @@ import pytest
 
 from kdkeras import files
 
+pytestmark = pytest.mark.core
+
 
 def test_write_text_replaces_and_leaves_no_other_file(tmp_path):
     path = tmp_path / "note.txt"

@@ -14,11 +14,14 @@ PACKAGE = pathlib.Path(kdkeras.__file__).parent
 # From the ground up.
 ORDER = (
     *(
+        "versions",
         "arguments",
         "slicing",
         "distribution",
         "noise",
+        "archives",
         "files",
+        "locks",
         "randomness",
         "augment",
         "data",

@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from kdkeras import losses
 
+pytestmark = pytest.mark.core
+
 LABELS = np.array([0, 1, 2, 0, 1, 0, 3])
 
 

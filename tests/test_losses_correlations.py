@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from kdkeras import losses
 
+pytestmark = pytest.mark.core
+
 
 def definition(teacher, student, temperature, axis):
     """Values along the other axis and the gradient of their sum, in float64 TensorFlow."""

@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from kdkeras import losses
 
+pytestmark = pytest.mark.core
+
 
 def definition(labels, teacher, student, target_weight, nontarget_weight, temperature):
     """Value and gradient in float64 TensorFlow, class by class as the paper has it."""

@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from kdkeras import losses
 
+pytestmark = pytest.mark.core
+
 POWERS = [0.5, 1, 2, 3.5]
 
 

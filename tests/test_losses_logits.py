@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from kdkeras import losses
 
+pytestmark = pytest.mark.core
+
 
 def log_softmax(z):
     z = z - z.max(-1, keepdims=True)

@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from kdkeras import losses
 
+pytestmark = pytest.mark.core
+
 
 def smooth_l1(x):
     return 0.5 * x**2 if abs(x) < 1 else abs(x) - 0.5

@@ -10,6 +10,8 @@ from conftest import conv_net, pictures, sparse_loss
 import kdkeras
 from kdkeras import choices, methods, taps
 
+pytestmark = pytest.mark.core
+
 
 class Subclassed(keras.Model):
     def __init__(self):

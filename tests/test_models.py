@@ -12,6 +12,8 @@ import pytest
 from kdkeras import models
 from kdkeras.models import applications
 
+pytestmark = pytest.mark.core
+
 CIFAR = {"input_shape": (32, 32, 3), "num_classes": 10}
 TINY = {"input_shape": (16, 16, 3), "num_classes": 5}
 TINY_MODELS = {

@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from kdkeras import perturbations, randomness
 
+pytestmark = pytest.mark.core
+
 
 def test_stddev_and_lambda_are_two_names_of_one_thing():
     assert perturbations.Gaussian(lam=200.0).stddev == pytest.approx(0.05)

@@ -9,6 +9,8 @@ import kdkeras
 from kdkeras import files
 from kdkeras import recipe as recipes
 
+pytestmark = pytest.mark.core
+
 
 def test_round_trip_through_its_file(tmp_path):
     made = kdkeras.Recipe(dataset="cifar10", temperature=2, alpha=0.5, teacher_epochs=3)

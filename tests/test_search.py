@@ -15,8 +15,8 @@ import optuna
 import pytest
 from conftest import classifier
 
-from kdkeras import cli, evaluation, files, recipe, repeats, robustness, runner, search
-from kdkeras.search import comparing, locks, ranking, studies, tutors, worlds
+from kdkeras import cli, evaluation, files, locks, recipe, repeats, robustness, runner, search
+from kdkeras.search import comparing, ranking, studies, tutors, worlds
 
 SPACE = "temperature=1:8:log alpha=0:0.9 learning_rate=0.001:0.2:log"
 
@@ -458,6 +458,13 @@ def test_none_is_pruned_before_five_are_whole():
     assert stopped == [(number, 2) for number in range(5, 12)]
 
 
+def test_the_default_space_lies_around_the_recipe(quick, teacher, tmp_path):
+    given = tiny(tmp_path, teacher=teacher, learning_rate=0.003, temperature=2.0)
+    results = search.run(given, trials=2, compare_seeds=0)
+    assert results["space"] == {"alpha": "0:0.9", "learning_rate": "0.0003:0.006:log"}
+    assert chosen_of(tmp_path)[0] == {"alpha": 0.1, "learning_rate": 0.003}
+
+
 def test_sentences_say_how_it_came_out():
     def said(low, high, seeds=3):
         difference = {"mean": (low + high) / 2, "interval": [low, high]}
@@ -504,6 +511,6 @@ def test_command(whole, teacher, tmp_path, capsys, monkeypatch):
         signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(search, "run", terminated)
-    assert cli.main(["search"]) == 130
+    assert cli.main(["search"]) == 143
     assert "stopped. The same command goes on." in capsys.readouterr().err
     assert cli.main(["search", "--space=alpha=1:0", "--trials=x"]) == 2

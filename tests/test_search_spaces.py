@@ -15,7 +15,9 @@ def refusal(given):
 
 def checked(text, **given):
     given = recipe.Recipe(**given)
-    spaces.check(spaces.parse(text), given, refusal(given))
+    entries = spaces.parse(text)
+    spaces.check_free(entries, given)
+    spaces.check(entries, refusal(given))
 
 
 def test_entries_are_read():

@@ -8,6 +8,8 @@ from conftest import conv_net, pictures
 import kdkeras
 from kdkeras import taps
 
+pytestmark = pytest.mark.core
+
 
 def nested(size=8, frozen=False):
     """A backbone inside a Functional model, inside another."""

@@ -10,6 +10,8 @@ from test_losses_logits import reference
 import kdkeras
 from kdkeras import Term, losses, teachers
 
+pytestmark = pytest.mark.core
+
 
 def make(student, teacher=None, **options):
     compile_options = {"loss": sparse_loss(), "metrics": ["accuracy"]}

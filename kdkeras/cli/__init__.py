@@ -10,13 +10,16 @@ import textwrap
 from absl import flags, logging
 
 import kdkeras
-from kdkeras import arguments, noise
+from kdkeras import arguments, noise, versions
 from kdkeras import recipe as recipes
+from kdkeras.cli import stopping
 from kdkeras.cli.known import CACHE_FLAGS, COMMANDS, DATA_FLAGS, FLAGS, HELP, POSITIONAL
 
 
 def main(arguments_given=None):
-    """Runs a command and returns its exit status: 0, 1 (it failed), 2 (wrong use), 130 (stopped).
+    """Runs a command and returns its exit status.
+
+    0: done; 1: it failed; 2: wrong use; 130: stopped by Ctrl-C; 143: by SIGTERM.
 
     Args:
         arguments_given: List of strings; those of the process unless given.
@@ -49,18 +52,20 @@ def main(arguments_given=None):
         print(message, file=sys.stderr)
         return 2
     try:
-        return _run(command, settings, words)
+        versions.check()
+    except ImportError as error:
+        print(error, file=sys.stderr)
+        return 1
+    try:
+        with stopping.terminable():
+            return _run(command, settings, words)
     except (ValueError, OSError, RuntimeError) as error:
         print(f"kdkeras {command}: {_in_flags(error)}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        on = ""
-        if command in ("distill", "train"):
-            on = f" To go on: kdkeras {command} --resume --workdir='{settings.directory}'"
-        if command in ("cache", "attack", "certify", "search"):
-            on = " The same command goes on."
-        print(f"\nkdkeras: stopped.{on}", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        on = stopping.how_to_go_on(command, settings)
+        print(f"\nkdkeras: stopped. {on}", file=sys.stderr)
+        return stopping.status(stop)
 
 
 def _run(command, settings, words):

@@ -1,14 +1,15 @@
 """Commands that make a student ready for devices: files in every form, training for int8."""
 
+import contextlib
 import dataclasses
 import importlib.util
 import pathlib
 import shutil
 
-import keras
 import numpy as np
 
 from kdkeras import (
+    archives,
     arguments,
     evaluation,
     inference,
@@ -17,6 +18,7 @@ from kdkeras import (
     recipe,
     runner,
     tables,
+    workdir,
 )
 from kdkeras import export as exports
 from kdkeras.commands import testing
@@ -31,7 +33,13 @@ def export(settings, words):
     work = settings["workdir"] and pathlib.Path(settings["workdir"])
     if not work and not (settings["model"] and settings["output"]):
         raise ValueError("Give --workdir, or both --model and --output.")
-    student = inference.student(_student_path(settings["model"], work))
+    path = _student_path(settings["model"], work)
+    into_run = not settings["output"] and work.is_dir()
+    with workdir.alone(work) if into_run else contextlib.nullcontext():
+        return _export(settings, work, inference.student(path))
+
+
+def _export(settings, work, student):
     arguments.integer("calibration_images", settings["calibration_images"], low=FEWEST)
     splits = _splits(settings, work, student)
     kinds = _kinds(settings["formats"], settings["precision"])
@@ -122,7 +130,7 @@ def _class_names(settings, work, splits):
 def _stored(work, name):
     """A model of a work directory; None where there is none."""
     path = work and work / f"{name}.keras"
-    return keras.models.load_model(path, compile=False) if work and path.exists() else None
+    return archives.model(path) if work and path.exists() else None
 
 
 def quantize(settings, words):
@@ -133,6 +141,11 @@ def quantize(settings, words):
     work = pathlib.Path(settings["workdir"])
     stored = recipe.read(work / "recipe.json")
     _student_path(None, work)
+    with workdir.alone(work):
+        return _quantize(settings, work, stored)
+
+
+def _quantize(settings, work, stored):
     arguments.integer("epochs", settings["epochs"], low=1)
     arguments.positive("learning_rate", settings["learning_rate"])
     arguments.integer("calibration_images", settings["calibration_images"], low=FEWEST)

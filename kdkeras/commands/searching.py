@@ -1,8 +1,6 @@
 """The command that searches settings."""
 
-import contextlib
 import pathlib
-import signal
 
 from kdkeras import search as searches
 
@@ -15,23 +13,7 @@ PASSED_ON = (
 def search(settings, words):
     """`kdkeras search`: the settings with which a student becomes best."""
     del words
-    with _terminated_as_interrupted():
-        results = searches.run(settings["recipe"], **{name: settings[name] for name in PASSED_ON})
+    results = searches.run(settings["recipe"], **{name: settings[name] for name in PASSED_ON})
     folder = pathlib.Path(results["recipe"]["workdir"])
     print(f"\n{searches.summary(results)}\nPage: {folder / 'search.html'}")
     return 0
-
-
-@contextlib.contextmanager
-def _terminated_as_interrupted():
-    """A block in which SIGTERM stops the process as Ctrl-C does: the trial goes in line again."""
-
-    def interrupt(number, frame):
-        del number, frame
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -4,7 +4,7 @@ import pathlib
 
 import numpy as np
 
-from kdkeras import arguments, corruptions, data, export, runtimes
+from kdkeras import archives, arguments, corruptions, data, export, runtimes
 from kdkeras.commands import subjects
 
 
@@ -74,7 +74,8 @@ def predict(settings, paths):
     names = _class_names(settings, probabilities.shape[-1])
     for path, row in zip(paths, probabilities, strict=True):
         best = np.argsort(-row)[:top]
-        print(f"{path}: " + ", ".join(f"{names[index]} {row[index]:.1%}" for index in best))
+        shown = path if archives.is_plain(path) else ascii(path)
+        print(f"{shown}: " + ", ".join(f"{names[index]} {row[index]:.1%}" for index in best))
     return 0
 
 
@@ -88,7 +89,9 @@ def _class_names(settings, classes):
         if settings["labels"]:
             raise ValueError(f"--labels must name a text file. Received: '{path}', not there.")
         return [f"class {index}" for index in range(classes)]
-    names = path.read_text().splitlines()
+    names = path.read_text(encoding="utf-8").splitlines()
+    if not all(map(archives.is_plain, names)):
+        raise ValueError(f"'{path}' must name classes in plain text, one a line.")
     if len(names) != classes:
         raise ValueError(f"'{path}' names {len(names)} classes; '{model}' has {classes}.")
     return names

@@ -7,6 +7,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
+from kdkeras import archives
 from kdkeras.data import examples, pictures, sources
 
 LAYOUT = "Give a folder with one sub-folder of pictures a class: PATH/cat/1.png, PATH/dog/1.png."
@@ -24,6 +25,7 @@ def source(path, image_size, memory_limit, verbose):
             f"folder:{path}, which has {len(classes)} sub-folders. {LAYOUT}"
         )
     files = pictures_of(root)
+    _check_names([*classes, *(file for inside in files for file in inside)])
     for folder, inside in zip(classes, files, strict=True):
         if len(inside) < 3:
             raise ValueError(
@@ -80,6 +82,17 @@ def _visible(folder, keep=lambda path: True):
     return sorted(filter(keep, entries), key=lambda path: path.name)
 
 
+def _check_names(paths):
+    """Refuses names that would write more than themselves on a terminal or in `labels.txt`."""
+    odd = [path for path in paths if not archives.is_plain(path.name)]
+    if odd:
+        raise ValueError(
+            "`name` must name a folder whose classes and files have names without control "
+            f"characters, line breaks or changes of direction, in UTF-8. Received: "
+            f"{ascii(odd[0].name)} in {ascii(str(odd[0].parent))}. Rename it."
+        )
+
+
 def _check_within(root, paths):
     """Refuses links that lead out of the folder: what is trained on is what the folder shows."""
     real_root = root.resolve()
@@ -87,7 +100,8 @@ def _check_within(root, paths):
     if outside:
         raise ValueError(
             f"`name` must name a folder whose links stay inside it. Received: {outside[0]}, which "
-            f"leads to {pathlib.Path(outside[0]).resolve()}. Copy the pictures into the folder."
+            f"leads to {str(pathlib.Path(outside[0]).resolve())!r}. Copy the pictures into the "
+            "folder."
         )
 
 

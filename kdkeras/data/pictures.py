@@ -7,6 +7,8 @@ import tensorflow as tf
 # A picture that declares more pixels than this is refused before it is decoded: a file of a few
 # kilobytes can declare gigabytes. 2^26 is 8192 x 8192, 192 MiB when decoded.
 MAX_PIXELS = 2**26
+# All frames of a GIF are decoded, at a byte a pixel, to take the first.
+MAX_GIF_PIXELS = 4 * MAX_PIXELS
 
 FORMATS = "PNG, JPEG, GIF, BMP or WebP"
 
@@ -73,18 +75,24 @@ def check_header(contents):
     except struct.error:
         raise ValueError("the file is cut short") from None
     if width * height > MAX_PIXELS:
-        raise ValueError(f"it declares {width} x {height} pixels, more than {MAX_PIXELS}")
+        raise ValueError(
+            f"it declares {width} x {height} pixels, more than {MAX_PIXELS:,}; scale it down"
+        )
     if not width * height:
         raise ValueError("it declares no pixels")
 
 
 def _declared_size(contents):
     if contents[:8] == b"\x89PNG\r\n\x1a\n":
-        return struct.unpack_from(">II", contents, 16)
+        first, width, height = struct.unpack_from(">4sII", contents, 12)
+        if first != b"IHDR":
+            # Decoders pass over a chunk that they do not know, and find the size after it.
+            raise ValueError("it is a damaged PNG")
+        return width, height
     if contents[:3] == b"\xff\xd8\xff":
         return _jpeg_size(contents)
     if contents[:6] in (b"GIF87a", b"GIF89a"):
-        return struct.unpack_from("<HH", contents, 6)
+        return _gif_size(contents)
     if contents[:2] == b"BM":
         width, height, _, bits = struct.unpack_from("<iiHH", contents, 18)
         if bits not in (24, 32):
@@ -94,6 +102,36 @@ def _declared_size(contents):
     if contents[:4] == b"RIFF" and contents[8:12] == b"WEBP":
         return _webp_size(contents)
     raise ValueError(f"it is no {FORMATS}")
+
+
+def _gif_size(contents):
+    """The largest of the screen and the frames: the decoder goes by the frames."""
+    width, height, flags = struct.unpack_from("<HHB", contents, 6)
+    position, together = 13 + _palette(flags), 0
+    while contents[position : position + 1] in (b"!", b","):
+        if contents[position] == ord("!"):
+            position = _after_blocks(contents, position + 2)
+            continue
+        wide, high, flags = struct.unpack_from("<4xHHB", contents, position + 1)
+        width, height, together = max(width, wide), max(height, high), together + wide * high
+        if together > MAX_GIF_PIXELS:
+            raise ValueError(
+                f"its frames declare more than {MAX_GIF_PIXELS:,} pixels together; save one frame"
+            )
+        position = _after_blocks(contents, position + 11 + _palette(flags))
+    return width, height
+
+
+def _palette(flags):
+    """Bytes of the palette that a GIF's flags announce."""
+    return 3 * 2 ** (1 + flags % 8) if flags & 128 else 0
+
+
+def _after_blocks(contents, position):
+    """Where a GIF's row of blocks ends, each its length and so many bytes; the last of length 0."""
+    while position < len(contents) and contents[position]:
+        position += 1 + contents[position]
+    return position + 1
 
 
 def _jpeg_size(contents):
@@ -106,7 +144,8 @@ def _jpeg_size(contents):
             return width, height
         if marker == 0xFFFF:  # A fill byte.
             position += 1
-        elif marker < 0xFF00:
+        elif marker < 0xFF02 or 0xFFD0 <= marker <= 0xFFD9:
+            # No marker, or one without a length, after which decoders find another size than here.
             raise ValueError("it is a damaged JPEG")
         else:
             position += 2 + length
@@ -125,5 +164,7 @@ def _webp_size(contents):
     if kind == b"VP8L":
         (bits,) = struct.unpack_from("<I", contents, 21)
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if kind != b"VP8 ":
+        raise ValueError("it is a damaged WebP")
     width, height = struct.unpack_from("<HH", contents, 26)
     return width & 0x3FFF, height & 0x3FFF

@@ -7,6 +7,8 @@ The flatbuffer of the model comes first and the archive after it, as in TensorFl
 import json
 import zipfile
 
+from kdkeras import archives
+
 LABELS = "labels.txt"
 ABOUT = "kdkeras.json"
 PIXELS = {"float32": "0..1", "uint8": "0..255", "int8": "-128..127"}
@@ -38,12 +40,23 @@ def about(path):
 
     Returns:
         Dict with `precision`, `input`, `output`, `labels`; or None.
+
+    Raises:
+        ValueError: The archive unpacks to an absurd size, or the labels are no names of classes.
     """
+    archives.check_size(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            return json.loads(archive.read(ABOUT))
+            found = json.loads(archive.read(ABOUT))
     except (zipfile.BadZipFile, KeyError, ValueError):
         return None
+    labels = found.get("labels", ()) if isinstance(found, dict) else ()
+    if labels is not None and not (isinstance(labels, list) and all(map(_is_name, labels))):
+        raise ValueError(
+            f"'{path}' must have class names of plain text in its {ABOUT}, or null. Received: "
+            f"{ascii(labels)[:100]}. Export it again."
+        )
+    return found
 
 
 def described(image, given, *, precision, output, class_names, version):
@@ -64,6 +77,10 @@ def described(image, given, *, precision, output, class_names, version):
         "labels": None if class_names is None else list(class_names),
         "normalisation": "in the file",
     }
+
+
+def _is_name(label):
+    return isinstance(label, str) and archives.is_plain(label)
 
 
 def _shaped(detail):

@@ -65,7 +65,20 @@ def logits(model):
     if "softmax" not in activations.values():
         return model
 
+    def call(layer, *args, **kwargs):
+        if isinstance(layer, keras.layers.Activation):
+            kwargs.pop("mask", None)  # which Softmax takes and Activation does not
+        return layer(*args, **kwargs)
+
     def without_softmax(layer):
+        if is_graph(layer):
+            # Keras 3.12 forgets `recursive` in a nested model, and asks for the models in it here.
+            return keras.models.clone_model(
+                layer,
+                clone_function=without_softmax,
+                call_function=None if isinstance(layer, keras.Sequential) else call,
+                recursive=True,
+            )
         if activations.get(id(layer)) != "softmax":
             return type(layer).from_config(layer.get_config())
         if _is_softmax(layer):
@@ -77,11 +90,6 @@ def logits(model):
 
     if not model.built:
         return keras.models.clone_model(model, clone_function=without_softmax, recursive=True)
-
-    def call(layer, *args, **kwargs):
-        if isinstance(layer, keras.layers.Activation):
-            kwargs.pop("mask", None)  # which Softmax takes and Activation does not
-        return layer(*args, **kwargs)
 
     # A second view of the graph, since cloning a compiled model would compile the copy too, with a
     # loss on probabilities.

@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import zipfile
 
 import numpy as np
 
@@ -66,14 +65,14 @@ class Folder:
         if not path.exists():
             return None
         try:
-            with np.load(path, allow_pickle=False) as found:
-                settings = json.loads(str(found["settings"]))
-                done = {
-                    "right": found["right"],
-                    "pictures": found["pictures"],
-                    "seconds": float(found["seconds"]),
-                }
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            found = files.read_arrays(path)
+            settings = json.loads(str(found["settings"]))
+            done = {
+                "right": found["right"],
+                "pictures": found["pictures"],
+                "seconds": float(found["seconds"]),
+            }
+        except (OSError, ValueError, KeyError) as error:
             raise ValueError(
                 f"'{path}' is damaged ({error}). Delete it to run it again."
             ) from error

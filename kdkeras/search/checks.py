@@ -45,13 +45,13 @@ def space(entries, given, splits):
             )
     own = {}
     plain = [entry for entry in entries if entry not in weighed]
-    spaces.check(plain, given, lambda chosen: settings.refusal(given, chosen))
+    spaces.check(plain, lambda chosen: settings.refusal(given, chosen))
     for made in corners([entry for entry in plain if entry.name in MODELS], given):
         built = stages.build(made, splits, trying.names_of(made))
         if weighed:
             own[made.method] = [term.weight for term in stages.terms(built, made, splits)]
     if weighed:
-        spaces.check(entries, given, lambda chosen: settings.refusal(given, chosen, own))
+        spaces.check(entries, lambda chosen: settings.refusal(given, chosen, own))
     return own
 
 

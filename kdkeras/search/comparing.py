@@ -3,9 +3,7 @@
 import dataclasses
 import shutil
 
-import keras
-
-from kdkeras import evaluation, files, repeats, robustness, workdir
+from kdkeras import archives, evaluation, files, repeats, robustness, workdir
 from kdkeras import recipe as recipes
 from kdkeras.search import settings, tutors
 
@@ -86,7 +84,7 @@ def _robust(search, folder, seeds):
     found = []
     for seed in range(search.recipe.seed, search.recipe.seed + seeds):
         own = folder / workdir.of_seed(seed) if seeds > 1 else folder
-        model = keras.models.load_model(own / "student.keras", compile=False)
+        model = archives.model(own / "student.keras")
         attack = {"epsilon": search.objective.epsilon, "seed": seed, "max_examples": 1000}
         found.append(robustness.quick(model, images, labels, **attack)["robust"])
     return found

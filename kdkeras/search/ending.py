@@ -7,9 +7,9 @@ import shlex
 import textwrap
 import time
 
-from kdkeras import environment, files, workdir
+from kdkeras import environment, files, locks, workdir
 from kdkeras import recipe as recipes
-from kdkeras.search import comparing, lines, locks, pages, ranking, studies
+from kdkeras.search import comparing, lines, pages, ranking, studies
 
 
 def concluded(search, compare_seeds):

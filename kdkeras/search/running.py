@@ -5,12 +5,11 @@ import dataclasses
 import shutil
 import time
 
-from kdkeras import arguments, files, runner, workdir
+from kdkeras import arguments, files, locks, runner, workdir
 from kdkeras.search import (
     checks,
     ending,
     lines,
-    locks,
     settings,
     spaces,
     studies,
@@ -86,7 +85,10 @@ def run(
     if recipe.workdir is None:
         recipe = dataclasses.replace(recipe, workdir=f"{recipe.directory}-search")
     with runner.precision_policy(recipe.precision_policy), studies.hushed():
+        # The default space lies around what the recipe says.
         entries = spaces.parse(spaces.default(recipe) if space is None else space)
+        if space is not None:
+            spaces.check_free(entries, recipe)
         splits = runner.load_data(recipe)
         own_weights = checks.space(entries, recipe, splits)
         with contextlib.ExitStack() as stack:

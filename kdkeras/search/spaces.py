@@ -183,13 +183,12 @@ def default(recipe):
     return " ".join([*found, f"learning_rate={rate / 10:.4g}:{rate * 2:.4g}:log"])
 
 
-def check(entries, recipe, refusal):
-    """Refuses entries that are fixed as well, and values that no recipe of the space can have.
+def check_free(entries, recipe):
+    """Refuses entries of settings that the recipe fixes.
 
     Args:
         entries: As of `parse`.
         recipe: `kdkeras.Recipe`, the settings that do not vary.
-        refusal: A function of a dict of settings: None, or why a recipe cannot have them.
 
     Raises:
         ValueError: As said; the message names the entry.
@@ -201,6 +200,18 @@ def check(entries, recipe, refusal):
                 f"`{field.name}` is fixed and in `space` too: leave one out. Received: "
                 f"{field.name}={given!r}"
             )
+
+
+def check(entries, refusal):
+    """Refuses values that no recipe of the space can have.
+
+    Args:
+        entries: As of `parse`.
+        refusal: A function of a dict of settings: None, or why a recipe cannot have them.
+
+    Raises:
+        ValueError: As said; the message names the entry.
+    """
     reached = [{}]
     for entry in entries:
         for value in entry.ends:

@@ -5,7 +5,7 @@ import sqlite3
 import time
 import warnings
 
-from kdkeras.search import locks
+from kdkeras import locks
 
 FILE, NAME = "study.db", "kdkeras search"
 # What SQLite may leave beside its file.

@@ -3,8 +3,8 @@
 import dataclasses
 import hashlib
 
-from kdkeras import choices, feeding, files, loading, runner, stages
-from kdkeras.search import locks, settings
+from kdkeras import choices, feeding, files, loading, locks, runner, stages
+from kdkeras.search import settings
 
 VIEWS = "8"
 
