@@ -1,7 +1,7 @@
 """Runs every `kdkeras` command that README.md and docs/ show, made small, and says which fail.
 
     python docs/check.py
-    python docs/check.py --only="digits --workdir|export" --folder=/tmp/check
+    python docs/check.py --only="digits --workdir|export" --folder=checked
     python docs/check.py --list
 
 The commands run in the order in which they stand there, in one folder, each different one once,
