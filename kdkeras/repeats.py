@@ -6,6 +6,7 @@ import time
 import keras
 
 from kdkeras import environment, evaluation, files, runner, workdir
+from kdkeras.evaluation import intervals
 
 
 def run(recipe):
@@ -105,10 +106,7 @@ def _over_seeds(role, found):
     """A model's size, and its test metrics over seeds."""
     models = [results["models"][role] for results in found]
     plain = {name: models[0][name] for name in ("name", "parameters", "macs")}
-    # Features can be the same for all images, and then have no similarity, with some seed.
-    names = [name for name in models[0]["test"] if all(name in model["test"] for model in models)]
-    tests = {name: evaluation.across([model["test"][name] for model in models]) for name in names}
-    return {**plain, "test": tests}
+    return {**plain, "test": intervals.across_each([model["test"] for model in models])}
 
 
 def _gains(found):

@@ -6,7 +6,7 @@ import kdkeras
 from kdkeras import corruptions, evaluation, files, latency, runtimes
 from kdkeras.commands import subjects, telling, testing
 from kdkeras.data import sources
-from kdkeras.evaluation import checks
+from kdkeras.evaluation import checks, intervals
 
 
 def evaluate(settings, words):
@@ -129,9 +129,7 @@ def _over_seeds(evaluations):
     over = {}
     for name in names:
         rows = [found["models"][name] for found in evaluations]
-        metrics = [key for key in rows[0]["scores"] if all(key in row["scores"] for row in rows)]
-        values = {key: [row["scores"][key] for row in rows] for key in metrics}
-        over[name] = {"scores": {key: evaluation.across(values[key]) for key in metrics}}
+        over[name] = {"scores": intervals.across_each([row["scores"] for row in rows])}
         if all("against_control" in row for row in rows):
             differences = [row["against_control"]["difference"] for row in rows]
             over[name]["against_control"] = evaluation.across(differences)

@@ -207,3 +207,19 @@ def across(values):
         "standard_error": error,
         "interval": interval,
     }
+
+
+def across_each(rows):
+    """`across` of each figure that all runs have.
+
+    A figure can be missing in some run: features that are the same for all images have no
+    similarity.
+
+    Args:
+        rows: List of dicts from names to numbers, one a run.
+
+    Returns:
+        Dict from names, in the order of the first row, to what `across` gives.
+    """
+    names = [name for name in rows[0] if all(name in row for row in rows)]
+    return {name: across([row[name] for row in rows]) for name in names}
