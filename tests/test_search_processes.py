@@ -10,7 +10,7 @@ import keras
 import optuna
 import pytest
 
-from kdkeras import recipe, runner
+from kdkeras import locks, recipe, runner
 from kdkeras.search import studies
 
 TRIALS = 7
@@ -68,14 +68,12 @@ def started(folder, teacher):
 
 
 def trials_of(folder):
-    if not (folder / "study.db").exists():
-        return []
-    try:
+    # Whoever comes first to an empty database makes its tables: not beside a search that begins.
+    with locks.held(folder / "locks" / "study"):
+        if not (folder / "study.db").exists():
+            return []
         url = f"sqlite:///{folder / 'study.db'}"
-        study = optuna.load_study(study_name=studies.NAME, storage=url)
-    except Exception:  # its tables are being made
-        return []
-    return study.get_trials()
+        return optuna.load_study(study_name=studies.NAME, storage=url).get_trials()
 
 
 def wait_for_trial_of(process, folder, *, finished):

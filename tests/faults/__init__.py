@@ -1,0 +1,1 @@
+"""Faults, on purpose: kills, damage, full disks, nonsense, long use. `python -m tests.faults`."""
