@@ -29,6 +29,7 @@ __all__ = [
     "Term",
     "augment",
     "cache",
+    "callbacks",
     "certification",
     "corruptions",
     "data",

@@ -76,6 +76,25 @@ def check_size(path):
         )
 
 
+def class_names(path):
+    """The class names in a text file, one a line.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: It is not plain text in UTF-8, or a line is empty.
+        OSError: It cannot be read.
+    """
+    try:
+        names = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        names = [""]
+    if not all(name and is_plain(name) for name in names):
+        raise ValueError(f"'{path}' must name classes in plain text (UTF-8), one a line.")
+    return names
+
+
 def is_plain(name):
     """Whether a name can be shown on a terminal and written on a line as it is.
 
@@ -98,6 +117,10 @@ def _check_config(path):
         there = pathlib.Path(path).exists()
         raise ValueError("it is no .keras file, or cut short" if there else "it does not exist")
     with zipfile.ZipFile(path) as archive:
+        # h5py reads parts of the weights, which goes past their checksum.
+        spoilt = archive.testzip()
+        if spoilt is not None:
+            raise ValueError(f"its {spoilt} is damaged. Bring it back from a copy")
         waiting = [json.loads(archive.read("config.json"))]
     while waiting:
         value = waiting.pop()

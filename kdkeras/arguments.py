@@ -4,13 +4,24 @@ import difflib
 import math
 import numbers
 
+# Of float32, with room; and of temperatures, whose square multiplies a loss.
+SMALLEST, LARGEST = 1e-37, 1e38
+COLDEST, HOTTEST = 1e-18, 1e18
+
 
 def number(name, value, *, low=-math.inf, high=math.inf, expected="a finite number"):
     """Returns `value` as a float if it is a finite number in [low, high]."""
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or not low <= value <= high:
+    if not is_number or not math.isfinite(_float(value)) or not low <= value <= high:
         raise ValueError(f"`{name}` must be {expected}. Received: {name}={value!r}")
     return float(value)
+
+
+def _float(value):
+    try:
+        return float(value)
+    except OverflowError:  # an integer that is larger than any float
+        return math.inf
 
 
 def integer(name, value, low=None):
@@ -23,18 +34,39 @@ def integer(name, value, low=None):
 
 
 def positive(name, value):
-    """Returns `value` as a float if it is finite and above 0."""
+    """Returns `value` as a float if it is above 0 and float32 can hold it."""
+    return _between(name, _above_0(name, value), SMALLEST, LARGEST)
+
+
+def temperature(name, value):
+    """Returns `value` as a float if it is above 0 and float32 can hold its square."""
+    return _between(name, _above_0(name, value), COLDEST, HOTTEST)
+
+
+def _above_0(name, value):
     return number(name, value, low=math.nextafter(0.0, 1.0), expected="positive and finite")
 
 
+def _between(name, value, low, high):
+    return number(name, value, low=low, high=high, expected=f"in {low:g} ... {high:g}")
+
+
 def nonnegative(name, value):
-    """Returns `value` as a float if it is finite and at least 0."""
-    return number(name, value, low=0.0, expected="a finite number, at least 0")
+    """Returns `value` as a float if it is at least 0 and float32 can hold it."""
+    found = number(name, value, low=0.0, expected="a finite number, at least 0")
+    return _between(name, found, 0.0, LARGEST)
 
 
 def fraction(name, value):
     """Returns `value` as a float if it lies in [0, 1]."""
     return number(name, value, low=0.0, high=1.0, expected="a number in [0, 1]")
+
+
+def optional_text(name, value):
+    """Returns `value` if it is a string or None."""
+    if not isinstance(value, str | None):
+        raise ValueError(f"`{name}` must be a string or None. Received: {name}={value!r}")
+    return value
 
 
 def near_matches(value, choices):

@@ -1,5 +1,7 @@
 """What a recipe's settings may be, and what goes with what."""
 
+from kdkeras import arguments
+
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("cosine", "constant")
 PERTURBATIONS = ("none", "gaussian")
@@ -29,6 +31,25 @@ RECORDABLE = tuple(
     for name in METHODS
     if name in OF_LOGITS or name not in (*ADVERSARIAL, *TRAIN_TOGETHER, "defensive")
 )
+
+# Of counts, from 1 on, and of other sizes: nobody means more, and memory ends long before.
+COUNTS = {
+    **dict.fromkeys(("epochs", "teacher_epochs", "quantize_epochs", "attack_steps"), 2**31 - 1),
+    **dict.fromkeys(("batch_size", "max_train"), 2**31 - 1),
+    "image_size": 8192,
+    "seeds": 1000,
+}
+SIZES = {"teacher_width": 65_536, "student_width": 65_536, "warmup_epochs": 2**31 - 1}
+
+
+def check_sizes(recipe):
+    """Refuses counts and sizes that nothing could be made of."""
+    for name, most in {**COUNTS, **SIZES}.items():
+        value = getattr(recipe, name)
+        if value is not None and name in COUNTS:
+            arguments.number(name, value, low=1, expected="at least 1")
+        if value is not None and value > most:
+            raise ValueError(f"`{name}` must be at most {most}. Received: {name}={value}")
 
 
 def check_robust(recipe):

@@ -154,6 +154,15 @@ def check_perturbation(perturbation):
         )
 
 
+def check_balance(balance):
+    """Refuses what is no layer that weighs terms."""
+    if balance is not None and not isinstance(balance, keras.layers.Layer):
+        raise ValueError(
+            "`balance` must be None or a layer such as kdkeras.losses.RelativeProgress(). "
+            f"Received: balance={balance!r}"
+        )
+
+
 def check_hard_loss(loss, alpha):
     """Refuses a missing loss, unless alpha is 0, and one that takes logits for probabilities."""
     if loss is None and (schedules.is_schedule(alpha) or alpha > 0):

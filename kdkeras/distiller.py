@@ -117,6 +117,7 @@ class Distiller(fitting.CheckedData, steps.Stepping, assets.TeacherAsAsset, kera
         compatibility.check_models(student, teacher, terms)
         compatibility.check_teacher_training(student, teacher, train_teacher, teacher_momentum)
         compatibility.check_perturbation(perturbation)
+        compatibility.check_balance(balance)
         # The student casts its own inputs; perturbed ones stay float32 until then.
         super().__init__(name=name, dtype=compatibility.dtype_policy(student), autocast=False)
         self.student = student

@@ -192,7 +192,7 @@ def _task():
         addresses = [address for of_kind in cluster.values() for address in of_kind]
         with_ports = all(re.fullmatch(r".+:\d+", address) for address in addresses)
         known = 0 <= index < len(cluster[kind]) and with_ports
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         known = False
     if not known or not set(cluster) <= {"chief", "worker"}:
         raise ValueError(

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 import kdkeras
+from kdkeras import determinism
 
 
 def described():
@@ -22,6 +23,8 @@ def described():
         "python": platform.python_version(),
         "platform": platform.platform(),
         "devices": [device.name for device in tf.config.list_physical_devices()],
+        # Whether a second run would give the same bits.
+        "deterministic": determinism.is_on(),
     }
 
 

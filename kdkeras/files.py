@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import secrets
 import shutil
 import zipfile
@@ -12,7 +13,7 @@ import zlib
 
 import numpy as np
 
-from kdkeras import archives
+from kdkeras import archives, seals
 
 # What reading a damaged `.npz` raises. MemoryError: a few bytes can declare an array of any shape;
 # TypeError: it is a lone `.npy`; RuntimeError: it has a password.
@@ -20,6 +21,8 @@ DAMAGED = (
     *(ValueError, TypeError, EOFError, KeyError, MemoryError),
     *(NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error),
 )
+# Names of `atomic_path`'s temporaries: the stem of what is written, its suffixes, what is aside.
+TEMPORARY = re.compile(r"\.(.+)\.tmp-[0-9a-f]{8}((?:\.(?!old$)[^.]*)*)(\.old)?")
 
 
 def write_text(path, text):
@@ -36,18 +39,20 @@ def write_text(path, text):
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
-def write_json(path, obj):
+def write_json(path, obj, *, sealed=False):
     """Writes `obj` to `path` atomically as indented JSON, keys in their own order.
 
     Args:
         path: Where to write; its folder must exist. An old file there is replaced.
         obj: Dicts, lists, strings, numbers, booleans, None.
+        sealed: Whether `obj`, a dict, gets a `digest` by which damage to it is found.
 
     Raises:
         ValueError: `obj` holds NaN, an infinity, or something that JSON has no form for.
         OSError: The file could not be written; the old one, if any, is untouched.
     """
     try:
+        obj = seals.sealed(obj) if sealed else obj
         text = json.dumps(obj, indent=2, allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError) as error:
         raise ValueError(
@@ -58,21 +63,24 @@ def write_json(path, obj):
 
 
 def read_json(path):
-    """What `write_json` wrote to `path`.
+    """What `write_json` wrote to `path`, without the `digest`, which is checked where there is one.
 
     Args:
-        path: A file.
+        path: A file. A digest of `null` is not checked: so someone says that a change was meant.
 
     Raises:
-        ValueError: It is not JSON.
+        ValueError: It is not JSON, or does not have its digest.
         OSError: It could not be read.
     """
     try:
-        return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        found = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise _explained(error, f"Could not read {path}", "Check the path.") from error
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON, or is damaged: {error}") from error
+    except (ValueError, RecursionError) as error:
+        reasons = {UnicodeDecodeError: "it is not UTF-8", RecursionError: "it is nested too deeply"}
+        why = reasons.get(type(error), error)
+        raise ValueError(f"{path} is not JSON, or is damaged: {why}") from error
+    return seals.opened(found, path) if isinstance(found, dict) else found
 
 
 def write_arrays(path, arrays):
@@ -137,7 +145,8 @@ def atomic_path(path):
 
     What the block writes there may be a file or a folder. The suffixes of `path` are kept
     (`student.keras` is written as `.student.tmp-1a2b3c4d.keras`), because Keras goes by them. When
-    the block raises, what it wrote is removed and `path` is as it was.
+    the block raises, what it wrote is removed and `path` is as it was; what a killed process leaves
+    is removed by `sweep`.
 
     Args:
         path: The file or folder to write; its own folder must exist.
@@ -163,13 +172,53 @@ def atomic_path(path):
             raise FileNotFoundError(f"nothing was written to {temporary}")
         _flush(temporary)
         _replace(temporary, path)
+        _flush_names(path.parent)
     except OSError as error:
         advice = (
             "Check that its folder exists, that you may write there, and that the disk has room."
         )
         raise _explained(error, f"Could not write {path}", advice) from error
     finally:
-        _remove(temporary)
+        with contextlib.suppress(OSError):  # the disk may be gone, which has been said
+            _remove(temporary)
+
+
+def rename(temporary, path):
+    """Gives a file whose contents are on the disk its name, in place of what stands there.
+
+    Raises:
+        OSError: It could not be renamed.
+    """
+    path = pathlib.Path(path)
+    try:
+        os.replace(temporary, path)
+    except OSError as error:
+        raise _explained(
+            error, f"Could not write {path}", f"It is whole in {temporary}."
+        ) from error
+    _flush_names(path.parent)
+
+
+def sweep(folder, names=None):
+    """Removes what `atomic_path` left in a folder when its process was killed.
+
+    A folder that was moved aside, and whose successor never came, is put back. Nobody else may be
+    writing there.
+
+    Args:
+        folder: The folder, which need not exist.
+        names: The names of files and folders that were being written; all unless given.
+    """
+    # A folder that was moved aside first: its name goes on where the temporary's ends.
+    for left in sorted(pathlib.Path(folder).glob(".*.tmp-*"), reverse=True):
+        found = TEMPORARY.fullmatch(left.name)
+        if found is None or (names is not None and found[1] + found[2] not in names):
+            continue
+        path = left.with_name(found[1] + found[2])
+        if found[3] and not path.exists():
+            os.replace(left, path)
+        else:
+            _remove(left)
 
 
 def _replace(temporary, path):
@@ -186,15 +235,32 @@ def _replace(temporary, path):
     except BaseException:  # a signal's too
         os.replace(aside, path)
         raise
-    shutil.rmtree(aside)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _flush(path):
     """Puts a file, or every file under a folder, on the disk."""
-    for file in [path] if path.is_file() else path.rglob("*"):
+    for file in [path, *path.rglob("*")]:
         if file.is_file():
             with open(file, "rb+") as opened:
                 os.fsync(opened.fileno())
+        else:
+            _flush_names(file)
+
+
+def _flush_names(folder):
+    """Puts the names in a folder on the disk, as far as the file system can.
+
+    Where it cannot, a loss of power may bring the old file back, but never a half one.
+    """
+    if os.name != "posix":
+        return
+    with contextlib.suppress(OSError):
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def _remove(path):

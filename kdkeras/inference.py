@@ -4,7 +4,7 @@ import pathlib
 
 import keras
 
-from kdkeras import archives, distiller, models
+from kdkeras import archives, distiller, intact, models
 from kdkeras.models import surgery
 
 # Layers of Keras that change images at random; RandomCrop is none: at inference it crops evenly.
@@ -105,6 +105,7 @@ def _loaded(path):
     if path.suffix != ".keras" or not path.exists():
         why = "which does not exist" if path.suffix == ".keras" else "which has another ending"
         raise ValueError(f"`student` must be a .keras file. Received: '{path}', {why}.")
+    intact.check(path)
     return archives.model(path, "student")
 
 

@@ -11,6 +11,13 @@ import socket
 import time
 
 WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+# In a folder, stands for the process that is at work in it.
+NAME = ".kdkeras.lock"
+
+
+def beside(path):
+    """The file that stands for the process that writes another file."""
+    return path.with_name(f".{path.name}.lock")
 
 
 @contextlib.contextmanager
@@ -38,6 +45,16 @@ def shared(path):
 
 
 @contextlib.contextmanager
+def joined(path, first):
+    """`shared`, for which the first process calls a function while no other is in such a block."""
+    with _opened(path) as file:
+        if _locked(file):
+            first()
+        _locked(file, alone=False, wait=True)
+        yield
+
+
+@contextlib.contextmanager
 def idle(path, folder):
     """A block in which no process is in `shared`'s.
 
@@ -54,12 +71,13 @@ def idle(path, folder):
 
 
 @contextlib.contextmanager
-def alone(path):
-    """A block in which this process alone works in the folder of `path`; others are refused.
+def alone(path, *, of=None):
+    """A block in which this process alone writes something; others are refused.
 
     Args:
         path: A file that stands for the block, and says who is in it. It is made, and removed at
             the end; where a process was killed it stays, and keeps nobody out.
+        of: The file or folder that is written; that of `path` as a work directory unless given.
 
     Raises:
         ValueError: Another process is in the block.
@@ -71,16 +89,16 @@ def alone(path):
         file = stack.enter_context(_opened(path))
         while True:
             if not _locked(file):
-                raise _in_use(path)
+                raise _in_use(path, of)
             if _is(file, path):
                 break
             # Between being opened and locked it was removed by the one who left.
             file.close()
             file = stack.enter_context(_opened(path))
-        file.truncate(0)
-        file.write(f"{os.getpid()} {socket.gethostname()} {time.strftime('%F %T')}".encode())
-        file.flush()
         try:
+            file.truncate(0)
+            file.write(f"{os.getpid()} {socket.gethostname()} {time.strftime('%F %T')}".encode())
+            file.flush()
             yield
         finally:
             # Nobody else removes it, for it is locked still.
@@ -96,7 +114,7 @@ def check_free(path):
                 raise _in_use(path)
 
 
-def _in_use(path):
+def _in_use(path, of=None):
     try:
         said = re.fullmatch(r"(\d+) (\S+) ([\d: -]+)", path.read_text(errors="replace"))
     except FileNotFoundError:  # it has just ended
@@ -104,6 +122,8 @@ def _in_use(path):
     who = "another process is at work"
     if said:
         who = f"process {said[1]} on {said[2]} has been at work since {said[3]}"
+    if of is not None:
+        return ValueError(f"'{of}' is being written: {who}. Wait for it, or write elsewhere.")
     return ValueError(
         f"`workdir` must not be in use. Received: '{path.parent}', in which {who}. Wait for it, "
         "or give another `workdir`."
@@ -111,8 +131,12 @@ def _in_use(path):
 
 
 def _opened(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return open(path, "ab")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return open(path, "ab")
+    except OSError as error:
+        advice = "Check that you may write in its folder, and that the disk has room."
+        raise OSError(error.errno, f"Could not write {path}: {error.strerror}. {advice}") from error
 
 
 def _is(file, path):

@@ -43,10 +43,10 @@ class Pictures(keras.callbacks.Callback):
 
     def __init__(self, folder, training, validation):
         super().__init__()
-        self.writer = tf.summary.create_file_writer(str(folder))
-        self.training, self.validation = training, validation
+        self.folder, self.training, self.validation = str(folder), training, validation
 
     def on_train_begin(self, logs=None):
+        self.writer = tf.summary.create_file_writer(self.folder)
         network = _network(self.model)
         function = tf.function(lambda images: network(images, training=False), autograph=False)
         image = tf.TensorSpec((1, *network.input_shape[1:]), tf.float32)

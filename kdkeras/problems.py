@@ -20,12 +20,11 @@ def found(x, targets, labels, unit_pixels, bounds):
     Returns:
         List of (whether it is wrong, message, values received).
     """
-    problems = []
-    for part in keras.tree.flatten(x):
-        part = tf.convert_to_tensor(part)
-        if part.dtype.is_floating:
-            not_finite = tf.reduce_any(~tf.math.is_finite(part))
-            problems.append((not_finite, "`x` must be finite. Received: NaN or infinity.", []))
+    problems = [_not_finite("`x`", part, targets) for part in keras.tree.flatten(x)]
+    for key in ("logits", "probabilities", "features"):
+        said = keras.tree.flatten(targets.get(key, []))
+        problems += [_not_finite(f"The teacher's '{key}'", part, targets) for part in said]
+    problems = [problem for problem in problems if problem is not None]
     clean = targets.get("clean", x)
     if unit_pixels and not isinstance(clean, (dict, list, tuple)):
         largest = tf.reduce_max(clean)
@@ -61,6 +60,20 @@ def found(x, targets, labels, unit_pixels, bounds):
             )
             problems.append((wrong, message, [low, high]))
     return problems
+
+
+def _not_finite(name, part, targets):
+    """The problem of NaN or infinity, with the first ids; None of what cannot hold it."""
+    part = tf.convert_to_tensor(part)
+    if not part.dtype.is_floating:
+        return None
+    message = f"{name} must be finite. Received: NaN or infinity"
+    wrong = ~tf.math.is_finite(part)
+    if "id" not in targets:
+        return tf.reduce_any(wrong), f"{message}.", []
+    wrong = tf.reduce_any(wrong, axis=tf.range(1, tf.rank(wrong)))
+    ids = tf.boolean_mask(targets["id"], wrong)
+    return tf.reduce_any(wrong), f"{message} in the examples of ids", [ids[:3]]
 
 
 def _label(label, name):

@@ -38,6 +38,7 @@ def train(built, settings, splits, *, calibration_images=CALIBRATION):
     record_path = settings.directory / "logs" / "quantized.json"
     if settings.resume and path.exists() and record_path.exists():
         return archives.model(path), files.read_json(record_path)
+    keras.utils.set_random_seed(settings.seed)
     images = quantization.calibration_images(splits.train, calibration_images, seed=settings.seed)
     model = quantization.aware(built["student"], images, name="quantized")
     seen, labels = evaluation.collect(splits.validation)

@@ -4,7 +4,9 @@ import dataclasses
 import pathlib
 import re
 
-from kdkeras import arguments, choices, files
+from kdkeras import arguments, choices, intact
+
+FORMAT = 1
 
 # These say how a run is carried out, not what it computes: a resumed run may change them.
 NOT_OF_THE_RESULT = (
@@ -186,6 +188,9 @@ class Recipe:
         "float32", "float32, mixed_float16 or mixed_bfloat16 (for GPUs)", teacher=True
     )
 
+    deterministic: bool = _setting(
+        True, "the same bits each time, on the same machine; on GPUs it is slower", teacher=True
+    )
     strategy: str = _setting(
         "none",
         "none (one device), mirrored (the GPUs of this machine), or multiworker (machines listed "
@@ -221,13 +226,10 @@ class Recipe:
             arguments.positive(name, getattr(self, name))
         for name in ("weight_decay", "warmup_epochs"):
             arguments.nonnegative(name, getattr(self, name))
-        counts = ("epochs", "teacher_epochs", "batch_size", "image_size", "max_train")
-        for name in (*counts, "attack_steps", "quantize_epochs", "seeds"):
-            if getattr(self, name) is not None:
-                arguments.number(name, getattr(self, name), low=1, expected="at least 1")
         for name in ("temperature", "teacher_width", "student_width"):
             if getattr(self, name) is not None:
                 arguments.positive(name, getattr(self, name))
+        choices.check_sizes(self)
         arguments.number("seed", self.seed, low=0, high=2**31 - 1, expected="in 0..2**31 - 1")
         arguments.one_of("method", self.method, choices.METHODS)
         arguments.one_of("optimizer", self.optimizer, choices.OPTIMIZERS)
@@ -266,19 +268,22 @@ def read(path):
     """The `Recipe` that a run wrote to `recipe.json`.
 
     Raises:
-        ValueError: The file is not there, or is not a recipe of this version's.
+        ValueError: The file is not there, or is no recipe of this version's.
     """
     path = pathlib.Path(path)
     if not path.exists():
         raise ValueError(
             f"A run's recipe.json is expected. Received: '{path}', which is not there."
         )
-    stored = files.read_json(path)
+    found = intact.read(path, FORMAT)
     names = {field.name for field in dataclasses.fields(Recipe)}
-    unknown = sorted(set(stored) - names - {"format"})
+    unknown = sorted(set(found) - names - {"format"})
     if unknown:
         raise ValueError(f"'{path}' has settings that this version does not know: {unknown}")
-    return Recipe(**{name: value for name, value in stored.items() if name in names})
+    try:
+        return Recipe(**{name: value for name, value in found.items() if name in names})
+    except ValueError as error:
+        raise ValueError(f"'{path}' cannot be a run's: {error}") from error
 
 
 def _check_type(field, value):

@@ -98,7 +98,7 @@ def _each(recipe, carry_out):
         "recipe": recipe.to_dict(),
         "seconds": {"all": round(time.monotonic() - started, 1)},
     }
-    files.write_json(folder / "results.json", results)
+    files.write_json(folder / "results.json", results, sealed=True)
     return results
 
 

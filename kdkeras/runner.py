@@ -8,6 +8,7 @@ import time
 import keras
 
 from kdkeras import (
+    callbacks,
     choices,
     data,
     distribution,
@@ -64,7 +65,7 @@ def _carried_out(recipe, names, held):
     workdir.check_free(recipe.directory)
     with precision_policy(recipe.precision_policy):
         with strategy.scope():
-            splits, built, trainings, answers = _trained(recipe, names, held)
+            splits, built, trainings, answers, warnings = _trained(recipe, names, held)
         # Outside of the scope, where workers would wait for one another at every new weight.
         folder, exports = recipe.directory, {}
         # The test split is touched here alone.
@@ -93,6 +94,7 @@ def _carried_out(recipe, names, held):
             "seconds": {name: record["seconds"] for name, record in trainings.items()},
             "environment": environment.described(),
             "recipe": recipe.to_dict(),
+            "warnings": warnings,
         }
         if "student" in names:
             results["distillation"] = stages.described(built, recipe, splits)
@@ -107,7 +109,7 @@ def _carried_out(recipe, names, held):
 
 
 def _trained(recipe, names, held):
-    """The splits, the trained models, the records of their trainings, and the cache or None."""
+    """Splits, trained models, the records of their trainings, a cache or None, and warnings."""
     splits = load_data(recipe)
     # Built before anything is trained, so that what does not fit is known at once.
     built = stages.build(recipe, splits, names)
@@ -117,6 +119,8 @@ def _trained(recipe, names, held):
         answers = feeding.opened(recipe, splits, built.get("teacher"), terms)
     for name in names:
         feeding.batches(name, recipe, splits, answers=answers)
+    watched = vigilance.Warnings(recipe, splits)
+    watched.teacher(built, answers)
     held.enter_context(workdir.alone(recipe.directory))
     folder = workdir.claim(recipe)
     if not recipe.quiet:
@@ -126,14 +130,30 @@ def _trained(recipe, names, held):
     for name in stages.in_turn(recipe, names):
         if name == "student" and recipe.views is not None and answers is None:
             answers = stages.answers(built, recipe, splits)
-        trainings[name] = stages.train(name, built, recipe, splits, answers)
-        if name == "teacher" and distribution.leads(recipe.strategy):
-            vigilance.warn_of_teacher(built, recipe, splits)
+        if name == "student":
+            watched.beside_control(built, answers)
+        with _named(name):
+            trainings[name] = stages.train(name, built, recipe, splits, answers)
+        watched.trained(name, trainings[name])
+        if name == "teacher":
+            watched.robustness_of_teacher(built)
     if answers is not None:
         answers.close()
     if recipe.quantize != "none" and "student" in names:
-        built["quantized"], trainings["quantized"] = quantizing.train(built, recipe, splits)
-    return splits, built, trainings, answers
+        with _named("quantized student"):
+            built["quantized"], trainings["quantized"] = quantizing.train(built, recipe, splits)
+    return splits, built, trainings, answers, watched.found
+
+
+@contextlib.contextmanager
+def _named(stage):
+    """A block in which a training that is stopped says whose it is."""
+    try:
+        yield
+    except callbacks.NotFinite as error:
+        told = str(error)
+        error.args = (f"In training the {stage}, {told[0].lower()}{told[1:]}",)
+        raise
 
 
 def _header(recipe, splits, names, folder):

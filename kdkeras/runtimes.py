@@ -2,14 +2,12 @@
 
 import functools
 import pathlib
-import re
-import zipfile
 
 import numpy as np
 import scipy.special
 import tensorflow as tf
 
-from kdkeras import archives, models, noise
+from kdkeras import appended, archives, intact, models, noise
 from kdkeras.models import surgery
 
 __all__ = ["load"]
@@ -17,9 +15,9 @@ __all__ = ["load"]
 BATCH = 256
 # What outputs that are no logits are called, and the smallest probability that is told from 0.
 PROBABILITIES = ("probabilities", "probabilities:0")
-# How the archive behind a network begins.
-ARCHIVE = re.compile(rb"PK\x03\x04.{26}(labels.txt|kdkeras.json)", re.DOTALL)
 TINY = float(np.finfo("float32").tiny)
+# The scale that a tensor gets whose range is 0 is below.
+DEAD = 1e-8
 
 
 def load(path):
@@ -49,6 +47,7 @@ def load(path):
     path = pathlib.Path(path)
     if not path.exists():
         raise ValueError(f"A model file is expected. Received: '{path}', which does not exist.")
+    intact.check(path)
     if path.suffix == ".keras":
         return KerasModel(graph(archives.model(path), path))
     try:
@@ -182,11 +181,12 @@ class LiteRT(_OfFile):
     differentiable = False
 
     def __init__(self, path):
-        _check_whole(path)
+        appended.check(path)
         with noise.hushed():
             from ai_edge_litert.interpreter import Interpreter
 
             self.interpreter = Interpreter(model_path=str(path), num_threads=1)
+            _check_alive(self.interpreter)
             self.interpreter.allocate_tensors()
         (self.input,) = self.interpreter.get_input_details()
         (self.output,) = self.interpreter.get_output_details()
@@ -262,10 +262,16 @@ def pixels(images, dtype, scale=0.0, zero_point=0):
     return np.clip(levels, limits.min, limits.max).astype(dtype)
 
 
-def _check_whole(path):
-    """Refuses a `.tflite` file whose archive of names and settings has lost its end."""
-    if ARCHIVE.search(path.read_bytes()) and not zipfile.is_zipfile(path):
-        raise ValueError("it is cut short: its end, with the class names, is not there")
+def _check_alive(interpreter):
+    """Refuses a quantised network with a layer that gives 0 alone: LiteRT would end the process."""
+    for tensor in interpreter.get_tensor_details():
+        scales = tensor["quantization_parameters"]["scales"]
+        of_activations = tensor["dtype"] in (np.int8, np.int16) and len(scales) == 1
+        if of_activations and tensor["shape"].size and scales[0] < DEAD:
+            raise ValueError(
+                f"the values of '{tensor['name']}' are 0 whatever the image is (steps of "
+                f"{scales[0]:.1g}): was the model trained?"
+            )
 
 
 def _in_batches(run, images):

@@ -7,7 +7,9 @@ import keras
 from kdkeras import (
     archives,
     arguments,
+    callbacks,
     choices,
+    data,
     distiller,
     distribution,
     feeding,
@@ -216,8 +218,6 @@ def train(name, built, recipe, splits, answers=None):
         record = {"loaded": recipe.teacher, "seconds": 0.0}
     else:
         record = fit(name, built, recipe, splits, answers)
-    if distribution.leads(recipe.strategy):
-        vigilance.warn_of_chance(name, record, splits)
     if together and name == "student":
         # First, for a student's file says that this stage is done.
         write("teacher", built, recipe, {"trained with": "student", "seconds": 0.0})
@@ -236,7 +236,7 @@ def write(name, built, recipe, record):
         model.save(temporary)
     logs = recipe.directory / "logs"
     logs.mkdir(exist_ok=True)
-    files.write_json(logs / f"{name}.json", record)
+    files.write_json(logs / f"{name}.json", record, sealed=True)
 
 
 def fit(name, built, recipe, splits, answers=None, *, stage=None):
@@ -256,6 +256,9 @@ def fit(name, built, recipe, splits, answers=None, *, stage=None):
     if how in choices.ADVERSARIAL:
         watched = vigilance.RobustAccuracy(built[name], splits.validation, recipe)
     compile_model(name, model, recipe, splits)
+    ids = None
+    if isinstance(splits.train, data.Examples):
+        ids = callbacks.ids_of(splits.train, recipe.batch_size, seed=recipe.seed)
     return training.fit(
         model,
         lambda first_epoch: feeding.batches(
@@ -266,6 +269,7 @@ def fit(name, built, recipe, splits, answers=None, *, stage=None):
         stage=stage or name,
         epochs=epochs,
         watched=watched,
+        ids=ids,
     )
 
 

@@ -27,10 +27,10 @@ def steps_per_execution(given=None, *, lengths=(), callbacks=None, run_eagerly=F
     """How many steps run per call; the results are the same.
 
     A call costs 1 ms of Python: little beside a step on a CPU, much beside one on a GPU. So 1 is
-    chosen on a CPU; also where steps run eagerly, where a callback that is not Keras's looks at
-    batches, and on several devices, where Keras cannot put steps together. Elsewhere 16, or its
-    largest divisor that divides all lengths: Keras runs whole calls, and of 10 steps of endless
-    data would make 16.
+    chosen on a CPU; also where steps run eagerly, where a callback that is neither Keras's nor ours
+    looks at batches, and on several devices, where Keras cannot put steps together. Elsewhere 16,
+    or its largest divisor that divides all lengths: Keras runs whole calls, and of 10 steps of
+    endless data would make 16.
 
     Args:
         given: What the user wants, which always counts; None to choose.
@@ -51,7 +51,7 @@ def _look_at_batches(callbacks):
         callbacks = callbacks.callbacks
     callbacks = keras.tree.flatten(callbacks)
     methods = [getattr(callback, name) for callback in callbacks if callback for name in OF_BATCHES]
-    return any(method.__module__.split(".")[0] != "keras" for method in methods)
+    return any(method.__module__.split(".")[0] not in ("keras", "kdkeras") for method in methods)
 
 
 def jit_compile(given, models):

@@ -105,8 +105,7 @@ class Term:
             )
         self.teacher_layer = teacher_layer
         self.student_layer = student_layer
-        self.adapter = adapter
-        self.output = output
+        self.adapter, self.output = adapter, arguments.optional_text("output", output)
         self.source = arguments.one_of("source", source, ("teacher", "student"))
         self.student_view = arguments.one_of("student_view", student_view, VIEWS)
         if source == "student" and student_view == "clean":
@@ -116,7 +115,8 @@ class Term:
             )
         if teacher_view is not None:
             arguments.one_of("teacher_view", teacher_view, VIEWS)
-        self.teacher_view, self.teacher_output = teacher_view, teacher_output
+        self.teacher_view = teacher_view
+        self.teacher_output = arguments.optional_text("teacher_output", teacher_output)
         if example_weight is not None and not callable(example_weight):
             raise ValueError(
                 f"Term '{loss.name}': `example_weight` must be a function of labels and logits. "

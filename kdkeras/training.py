@@ -1,13 +1,12 @@
 """Trains one model of a run: optimizer, logs, and the best epoch by validation."""
 
-import csv
-import math
 import sys
-import time
 
 import keras
 
-from kdkeras import files, logs
+from kdkeras import callbacks, files, logs
+from kdkeras import recipe as recipes
+from kdkeras.callbacks import states
 
 
 def optimizer(recipe, *, steps_per_epoch, epochs):
@@ -51,11 +50,12 @@ def learning_rate(recipe, *, steps_per_epoch, epochs):
     return rate
 
 
-def fit(model, training, validation, *, recipe, stage, epochs, watched=None):
-    """Fits a compiled model with progress, logs and backups, and leaves it at its best epoch.
+def fit(model, training, validation, *, recipe, stage, epochs, watched=None, ids=None):
+    """Fits a compiled model with progress, logs and checkpoints, and leaves it at its best epoch.
 
     The best epoch is the first of highest validation accuracy, or of what `watched` measures. Logs
-    go to `logs/<stage>.csv` (and `logs/tensorboard/<stage>`), backups to `backup/<stage>`.
+    go to `logs/<stage>.csv` (and `logs/tensorboard/<stage>`), checkpoints to `backup/<stage>`; a
+    checkpoint of the same training that stands there is gone on with.
 
     Args:
         model: Compiled `keras.Model` with the metric `accuracy`.
@@ -66,78 +66,76 @@ def fit(model, training, validation, *, recipe, stage, epochs, watched=None):
         epochs: Number of epochs.
         watched: None, or a callback that adds a figure of its attribute `measures` to the logs of
             each epoch.
+        ids: None, or what says which examples a batch holds, as of `kdkeras.callbacks.FiniteLoss`.
 
     Returns:
         Dict: `epochs`, `best_epoch` (from 1), logs of the `best` and the `last` epoch, `seconds`.
+
+    Raises:
+        kdkeras.callbacks.NotFinite: The loss, or a weight, became NaN or infinite.
     """
     folder = recipe.directory
     log = folder / "logs" / f"{stage}.csv"
-    best_weights = folder / "backup" / f"{stage}.best.weights.h5"
     backup = folder / "backup" / stage
     for parent in (log.parent, backup):
         parent.mkdir(parents=True, exist_ok=True)
-    first_epoch = _epochs_done(backup)
-    earlier = _history(log)[:first_epoch] if first_epoch else []
-    _write_history(log, earlier)
-    monitor = "val_accuracy" if watched is None else watched.measures
-    # In this order: the log has an epoch's row before the backup says that the epoch is done.
-    callbacks = [] if watched is None else [watched]
-    callbacks += [
-        keras.callbacks.ModelCheckpoint(
-            best_weights,
-            monitor=monitor,
-            mode="max",
-            save_best_only=True,
-            save_weights_only=True,
-            initial_value_threshold=max((row[monitor] for row in earlier), default=None),
-        ),
-        keras.callbacks.CSVLogger(str(log), append=bool(earlier)),
-        keras.callbacks.TerminateOnNaN(),
-        keras.callbacks.BackupAndRestore(str(backup), delete_checkpoint=False),
-    ]
+    settings = recipe.to_dict()
+    checkpoint = callbacks.Checkpoint(
+        backup / "checkpoint",
+        monitor="val_accuracy" if watched is None else watched.measures,
+        identity={
+            "stage": stage,
+            "start": states.digest(model),
+            **{name: settings[name] for name in settings if name not in recipes.NOT_OF_THE_RESULT},
+        },
+    )
+    try:
+        checkpoint.restore(model)
+    except ValueError as error:
+        print(f"Warning: {error} The {stage} begins anew.", flush=True)
+    _write_history(log, checkpoint.rows)
+    finite = callbacks.FiniteLoss(ids=ids)
+    finite.done = checkpoint.done
+    watching = [finite, *([] if watched is None else [watched]), _Log(log, checkpoint.rows)]
     if recipe.tensorboard:
         events = folder / "logs" / "tensorboard" / stage
-        callbacks += logs.callbacks(events, training(first_epoch), validation)
-    started = time.monotonic()
-    history = model.fit(
-        training(first_epoch),
+        watching += logs.callbacks(events, training(checkpoint.epoch), validation)
+    rows = checkpoint.fit(
+        model,
+        training,
         epochs=epochs,
         validation_data=validation,
-        callbacks=callbacks,
+        callbacks=watching,
         shuffle=False,
         verbose=(1 if sys.stdout.isatty() else 2) if not recipe.quiet else 0,
     )
-    seconds = time.monotonic() - started
-    for epoch, loss in zip(history.epoch, history.history.get("loss", []), strict=True):
-        if not math.isfinite(loss):
-            raise ValueError(
-                f"The {stage}'s loss became {loss} in epoch {epoch + 1}: try a lower "
-                f"`learning_rate`. Received: learning_rate={recipe.learning_rate}"
-            )
-    rows = _history(log)
-    best = max(range(epochs), key=lambda epoch: (rows[epoch][monitor], -epoch))
-    model.load_weights(best_weights)
+    checkpoint.load_best(model)
     return {
         "epochs": epochs,
-        "best_epoch": best + 1,
-        # Without the log's own count of epochs, which starts at 0.
-        "best": {key: value for key, value in rows[best].items() if key != "epoch"},
-        "last": {key: value for key, value in rows[-1].items() if key != "epoch"},
-        "seconds": round(seconds, 1),
+        "best_epoch": checkpoint.best + 1,
+        "best": rows[checkpoint.best],
+        "last": rows[-1],
+        "seconds": round(checkpoint.seconds, 1),
     }
 
 
-def _epochs_done(backup):
-    metadata = backup / "training_metadata.json"
-    return files.read_json(metadata)["epoch"] if metadata.exists() else 0
+class _Log(keras.callbacks.Callback):
+    """Writes each epoch's figures to a CSV file, after those that are there."""
 
+    def __init__(self, path, rows):
+        super().__init__()
+        self.path, self.rows = path, list(rows)
 
-def _history(log):
-    with open(log, newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [{key: float(value) for key, value in row.items()} for row in rows]
+    def on_epoch_end(self, epoch, logs=None):
+        self.rows.append({name: float(value) for name, value in logs.items()})
+        _write_history(self.path, self.rows)
 
 
 def _write_history(log, rows):
-    lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)] if rows else []
+    names = list(rows[0]) if rows else []
+    lines = [",".join(["epoch", *names])] if rows else []
+    lines += [
+        ",".join(map(str, [epoch, *(row[name] for name in names)]))
+        for epoch, row in enumerate(rows)
+    ]
     files.write_text(log, "".join(line + "\n" for line in lines))

@@ -5,12 +5,12 @@ import dataclasses
 import re
 import shutil
 
-from kdkeras import distribution, files, locks, recipe
+from kdkeras import distribution, files, intact, locks, recipe
 
-FORMAT = 1
+FORMAT = recipe.FORMAT
 PREDICTIONS = "predictions.npz"
 # Stands for the process that is at work in the folder, and is no part of the run.
-LOCK = ".kdkeras.lock"
+LOCK = locks.NAME
 # What a run writes, and all that `overwrite` removes.
 OWN = (
     "recipe.json",
@@ -21,6 +21,7 @@ OWN = (
     "teacher.keras",
     "teacher.cache",
     "teacher.cache.partial",
+    ".teacher.cache.lock",
     "control.keras",
     "student.keras",
     "quantized.keras",
@@ -56,12 +57,17 @@ def check_free(folder):
 def alone(folder):
     """A block in which no other process works in a folder, which is made.
 
+    What a process that was killed had half written there is removed.
+
     Raises:
         ValueError: One does already; or the folder is a file.
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"`workdir` must be a folder. Received: '{folder}', which is a file.")
     with locks.alone(folder / LOCK):
+        # What others may be writing meanwhile is left alone: attacks on the run's models, say.
+        files.sweep(folder, OWN)
+        files.sweep(folder / "logs")
         yield
 
 
@@ -97,7 +103,8 @@ def claim(settings):
                 "to go on with an unfinished run."
             )
     folder.mkdir(parents=True, exist_ok=True)
-    files.write_json(folder / "recipe.json", {"format": FORMAT, **settings.to_dict()})
+    stored = {"format": FORMAT, **settings.to_dict()}
+    files.write_json(folder / "recipe.json", stored, sealed=True)
     return folder
 
 
@@ -118,7 +125,7 @@ def _check_same(settings, folder):
         raise ValueError(
             f"`resume` needs a run to go on with. Received: '{folder}', which has no recipe.json."
         )
-    before = files.read_json(stored)
+    before = intact.read(stored, FORMAT)
     now = settings.to_dict()
     alone = 1 in (before.get("seeds", 1), settings.seeds)
     if (folder / "results.json").exists() and (alone or before["seeds"] >= settings.seeds):
@@ -162,12 +169,62 @@ def finish(folder, results):
     Of several workers, those that are not the chief remove their folder.
     """
     shutil.rmtree(folder / "backup", ignore_errors=True)
-    written = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != LOCK]
-    results = {
-        **results,
-        "files": {str(path.relative_to(folder)): files.digest(path) for path in written},
-    }
-    files.write_json(folder / "results.json", results)
+    results = {**results, "files": _digests(folder, folder)}
+    files.write_json(folder / "results.json", results, sealed=True)
     if not distribution.leads(results["recipe"]["strategy"]):
         shutil.rmtree(folder)
     return results
+
+
+@contextlib.contextmanager
+def rewriting(folder, *names):
+    """A block that may replace files of a run; `results.json` has their new digests afterwards.
+
+    While it lasts, and for good where the process is killed, `results.json` does not name them.
+
+    Args:
+        folder: The work directory, of a finished run or of another.
+        *names: Files in it, or folders.
+    """
+    path = folder / intact.RESULTS
+    results = files.read_json(path) if path.exists() else {}
+    if "files" not in results:
+        yield
+        return
+
+    def write(named):
+        files.write_json(path, {**results, "files": named}, sealed=True)
+
+    touched, others = {}, {}
+    for name, digest in results["files"].items():
+        inside = any((folder / name).is_relative_to(folder / one) for one in names)
+        (touched if inside else others)[name] = digest
+    before = {name: _stamp(folder / name) for name in touched}
+    write(others)
+    try:
+        yield
+    finally:
+        now = {}
+        for name in names:
+            now |= _digests(folder, folder / name)
+        # What was not written keeps its digest, so that damage to it is still found.
+        same = [name for name in touched if name in now and _stamp(folder / name) == before[name]]
+        write({**others, **now, **{name: touched[name] for name in same}})
+
+
+def _stamp(file):
+    """What changes when a file is replaced."""
+    if not file.exists():
+        return None
+    found = file.stat()
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _digests(folder, path):
+    """The digests of a file, or of all in a folder but locks and the like, by names in `folder`."""
+    found = [path] if path.is_file() else sorted(path.rglob("*"))
+    return {
+        str(file.relative_to(folder)): files.digest(file)
+        for file in found
+        if file.is_file() and not file.name.startswith(".")
+    }

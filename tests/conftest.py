@@ -5,9 +5,13 @@ import socket
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import children
 import keras
 import numpy as np
 import pytest
+from tensorflow.python.framework import config
+
+from kdkeras import processes
 
 
 @pytest.fixture(autouse=True)
@@ -15,6 +19,23 @@ def _fixed_seed():
     keras.utils.set_random_seed(7)
     yield
     keras.config.set_dtype_policy("float32")
+    # Which commands turn on for their process.
+    config.disable_op_determinism()
+
+
+@pytest.fixture(scope="session")
+def _parent():
+    with children.Parent() as parent:
+        yield parent
+
+
+@pytest.fixture(scope="module")
+def quick_children(_parent):
+    """Conversions and measurements in processes that start quickly; gives the real `run`."""
+    real = processes.run
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processes, "run", _parent.run)
+        yield real
 
 
 def classifier(width=4, *, classes=3, features=6, batchnorm=True, penalty=None, dropout=0.0):

@@ -111,7 +111,7 @@ def test_a_filling_that_was_killed_goes_on_and_two_do_not_write_one_file(tmp_pat
         assert process.stdout.readline() == "at work\n"
         with (
             unchanged(tmp_path),
-            pytest.raises(ValueError, match=r"Another process is writing '.*cache.partial'. Wait"),
+            pytest.raises(ValueError, match=r"'.*/t.cache' is being written: process \d+ on \S+ "),
         ):
             fill_scores(path)
         assert process.poll() is None

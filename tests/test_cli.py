@@ -18,6 +18,8 @@ import tensorflow as tf
 import kdkeras
 from kdkeras import cli, commands, data, files, models, recipe, versions
 
+pytestmark = pytest.mark.usefixtures("quick_children")
+
 # A run of seconds: the control, the noise, the mixed labels and the exports are all in it.
 TINY = (
     *("--dataset=digits", "--max_train=100", "--epochs=1", "--batch_size=50", "--quiet"),
@@ -159,7 +161,7 @@ def test_everything_is_written(work):
     assert results["files"]["student.keras"] == files.digest(work / "student.keras")
     assert results["exports"]["files"]["float32"]["agreement"] == 1.0
     assert results["exports"]["failed"] == {}
-    assert json.loads((work / "export" / "report.json").read_text()) == results["exports"]
+    assert files.read_json(work / "export" / "report.json") == results["exports"]
     assert recipe.read(work / "recipe.json").learning_rate == 0.001
 
 

@@ -19,7 +19,7 @@ def test_every_example_is_here():
 
 
 def test_distill_digits():
-    found = example("distill_digits").main()
+    found = example("distill_digits").main(epochs=10, teacher_epochs=4)
     assert found["teacher"]["accuracy"] > 0.95
     assert found["student"]["accuracy"] > found["control"]["accuracy"] + 0.01
     assert found["student"]["kl"] < found["control"]["kl"]
@@ -38,7 +38,10 @@ def test_mlp_features():
 
 
 def test_multi_teacher():
-    found = {name: metrics["accuracy"] for name, metrics in example("multi_teacher").main().items()}
+    found = {
+        name: metrics["accuracy"]
+        for name, metrics in example("multi_teacher").main(epochs=30).items()
+    }
     of_one = (found["cnn"] + found["mlp"]) / 2
     assert found["mean"] > of_one + 0.005
     assert found["weighted"] > of_one + 0.005
@@ -57,7 +60,7 @@ def test_features():
 
 
 def test_private_teacher():
-    found = example("private_teacher").main()
+    found = example("private_teacher").main(epochs=15)
     for name, value in found["asked"].items():
         assert abs(found["recorded"][name] - value) < 0.01
     assert found["asked"]["accuracy"] > found["control"]["accuracy"] + 0.02
@@ -72,13 +75,15 @@ def test_multi_task():
 
 
 def test_transfer():
-    found = {name: metrics["accuracy"] for name, metrics in example("transfer").main().items()}
+    found = {
+        name: metrics["accuracy"] for name, metrics in example("transfer").main(epochs=12).items()
+    }
     assert found["teacher"] > found["scratch"] + 0.04
     assert found["student"] > found["scratch"] + 0.03
 
 
 def test_robust_student():
-    found = example("robust_student").main()
+    found = example("robust_student").main(epochs=8)
     assert found["plain student"]["clean"] > 0.93
     assert found["plain student"]["robust"] < 0.1
     assert found["robust student"]["clean"] > 0.9
@@ -86,13 +91,13 @@ def test_robust_student():
 
 
 def test_train_together():
-    found = example("train_together").main()
+    found = example("train_together").main(epochs=10)
     assert found["student"]["itself attacked"] > 0.4
     assert found["peer"]["student attacked"] > found["peer"]["itself attacked"] + 0.5
 
 
 def test_certified_student():
-    found = example("certified_student").main()
+    found = example("certified_student").main(epochs=20, n=500)
     clean, noisy = (found[name]["certified"] for name in ("clean", "noisy"))
     assert found["noisy"]["accuracy"] > 0.95
     assert noisy[0] > clean[0] - 0.05

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kdkeras import export, runtimes
+from kdkeras import export, processes, runtimes
 from kdkeras.export import converting, proving
+
+pytestmark = pytest.mark.usefixtures("quick_children")
 
 
 def student(policy="float32"):
@@ -226,10 +228,11 @@ def test_onnx_without_its_packages(tmp_path, monkeypatch):
         export.onnx(student(), tmp_path / "m.onnx")
 
 
-def test_the_same_student_gives_the_same_bytes(tmp_path, images):
+def test_the_same_student_gives_the_same_bytes(tmp_path, images, monkeypatch, quick_children):
     model = student()
     options = {"images": images, "class_names": ["a", "b", "c"]}
     one = export.tflite(model, tmp_path / "one.tflite", **options)
+    monkeypatch.setattr(processes, "run", quick_children)  # the real one
     other = export.tflite(model, tmp_path / "other.tflite", **options)
     assert one.read_bytes() == other.read_bytes()
 

@@ -8,6 +8,8 @@ from conftest import conv_net, pictures
 import kdkeras
 from kdkeras import export, inference, runtimes
 
+pytestmark = pytest.mark.usefixtures("quick_children")
+
 BUILTIN = {
     *("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "MEAN", "ADD", "MUL", "SOFTMAX"),
     *("DEQUANTIZE", "QUANTIZE"),

@@ -155,3 +155,67 @@ def test_arrays_come_back_or_are_refused(tmp_path):
         files.read_arrays(path)
     with pytest.raises(OSError, match="Check the path"):
         files.read_arrays(tmp_path / "absent.npz")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere names cannot be put on the disk")
+def test_contents_and_then_names_are_put_on_the_disk(tmp_path, monkeypatch):
+    seen, fsync, replace = [], os.fsync, os.replace
+
+    def noted(number):
+        seen.append(os.readlink(f"/proc/self/fd/{number}"))
+        fsync(number)
+
+    def renamed(source, target):
+        seen.append("rename")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(os, "replace", renamed)
+    files.write_text(tmp_path / "x", "text")
+    assert [len(seen), *seen[1:]] == [3, "rename", str(tmp_path)]
+    assert seen[0].startswith(f"{tmp_path}/.x.tmp-")
+    seen.clear()
+    with files.atomic_path(tmp_path / "folder") as temporary:
+        (temporary / "below").mkdir(parents=True)
+        (temporary / "below" / "part").write_text("text")
+    below = [path.partition("tmp-")[2][8:] for path in seen[:3]]
+    assert (sorted(below), seen[3:]) == (
+        ["", "/below", "/below/part"],
+        ["rename", str(tmp_path)],
+    )
+    seen.clear()
+    files.rename(tmp_path / "x", tmp_path / "y")
+    assert seen == ["rename", str(tmp_path)]
+    with pytest.raises(FileNotFoundError, match="Could not write .*z: .*It is whole in .*x"):
+        files.rename(tmp_path / "x", tmp_path / "z")
+
+
+def test_names_that_cannot_be_put_on_the_disk_are_no_failure(tmp_path, monkeypatch):
+    fsync = os.fsync
+
+    def of_files_alone(number):
+        if os.path.isdir(f"/proc/self/fd/{number}"):
+            raise OSError(22, "Invalid argument")
+        fsync(number)
+
+    monkeypatch.setattr(os, "fsync", of_files_alone)
+    files.write_text(tmp_path / "x", "text")
+    assert (tmp_path / "x").read_text() == "text"
+
+
+def test_a_disk_that_is_gone_is_said_though_nothing_can_be_removed(tmp_path, monkeypatch):
+    def gone(path):
+        raise OSError(5, "Input/output error", str(path))
+
+    monkeypatch.setattr(files, "_remove", gone)
+    monkeypatch.setattr(os, "fsync", gone)
+    with pytest.raises(OSError, match="Could not write .*x.txt: Input/output error"):
+        files.write_text(tmp_path / "x.txt", "text")
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"\xff", b'{"a": 1'])
+def test_what_is_no_json_is_said(tmp_path, content):
+    path = tmp_path / "x.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="x.json is not JSON, or is damaged: "):
+        files.read_json(path)

@@ -239,14 +239,12 @@ def test_sigterm_ends_every_command(command, monkeypatch, capsys, tmp_path):
     before = signal.getsignal(signal.SIGTERM)
     assert cli.main([command]) == 143
     assert signal.getsignal(signal.SIGTERM) == before
-    again = "The same command begins again"
+    again = "The same command begins again."
     how = {
-        **dict.fromkeys(("cache", "attack", "certify", "search"), "The same command goes on."),
-        **dict.fromkeys(
-            ("export", "quantize"), f"{again}, with --overwrite if files are there already."
-        ),
+        **dict.fromkeys(stopping.GO_ON, "To go on: the same command with --resume."),
+        "cache": "The same command goes on.",
     }
-    assert capsys.readouterr() == ("", f"\nkdkeras: stopped. {how.get(command, again + '.')}\n")
+    assert capsys.readouterr() == ("", f"\nkdkeras: stopped. {how.get(command, again)}\n")
     monkeypatch.setattr(cli, "_run", lambda *_: signal.raise_signal(signal.SIGINT))
     assert cli.main([command]) == 130
 
@@ -271,7 +269,26 @@ def test_resuming_is_advised_where_this_run_began(tmp_path):
     assert stopping.how_to_go_on("distill", given) == again
     more = recipe.Recipe(workdir=str(folder), seeds=5, resume=True)  # seeds that were added
     assert stopping.how_to_go_on("distill", more) == "The same command goes on."
-    assert stopping.how_to_go_on("export", {"overwrite": True}) == again
+    assert stopping.how_to_go_on("evaluate", {"overwrite": True}) == again
+
+
+def test_every_long_command_goes_on_by_one_word(capsys):
+    instead = "To go on: the same command with --resume in place of --overwrite."
+    for command in stopping.GO_ON:
+        words = [command, "--resume", "--overwrite"]
+        if command == "certify":  # which replaces nothing
+            words = [command, "--resume", "--n0=many"]
+        else:
+            said = stopping.how_to_go_on(command, {"overwrite": True, "resume": False})
+            assert said == ("The same command goes on." if command == "cache" else instead)
+        resumed = {"overwrite": False, "resume": True}
+        assert stopping.how_to_go_on(command, resumed) == "The same command goes on."
+        assert cli.main(words) == 2
+        said = capsys.readouterr().err
+        assert "--resume" not in said or "Give --overwrite or --resume, not both" in said
+        assert "Unknown" not in said
+        assert cli.main([command, "--help"]) == 0
+        assert "  --resume (default: False)\n      go on with what a" in capsys.readouterr().out
 
 
 def test_commands_run_in_threads(monkeypatch):

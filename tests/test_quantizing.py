@@ -9,6 +9,8 @@ import pytest
 
 from kdkeras import cli, data, evaluation, export, quantization, quantizing, recipe, runtimes
 
+pytestmark = pytest.mark.usefixtures("quick_children")
+
 TINY = (
     *("--dataset=digits", "--max_train=100", "--epochs=1", "--batch_size=50", "--quiet"),
     *("--teacher=mlp", "--student=mlp", "--student_width=8", "--optimizer=adam"),

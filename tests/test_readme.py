@@ -13,6 +13,8 @@ import kdkeras
 from kdkeras import choices, cli
 from kdkeras import recipe as recipes
 
+pytestmark = pytest.mark.usefixtures("quick_children")
+
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = {path.name: path.read_text() for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}
 README = PAGES["README.md"]
@@ -26,6 +28,8 @@ def blocks(language, page="README.md"):
 def test_the_lines_of_python_run(tmp_path, monkeypatch):
     code = blocks("python")[0]
     monkeypatch.chdir(tmp_path)
+    load = kdkeras.data.load
+    monkeypatch.setattr(kdkeras.data, "load", lambda name: load(name, max_train=150))
     names = {}
     exec(compile(code, "README.md", "exec"), names)
     assert (tmp_path / "student.tflite").stat().st_size > 1_000_000

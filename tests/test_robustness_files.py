@@ -10,7 +10,7 @@ from conftest import conv_net, pictures
 from test_robustness import linear, linear_problem
 
 import kdkeras
-from kdkeras import robustness
+from kdkeras import files, robustness
 from kdkeras.robustness import running, suites, targets
 
 EPSILON = 0.1
@@ -59,7 +59,7 @@ def test_a_stopped_run_goes_on(tmp_path, monkeypatch):
     curve = [f"curve_{point}" for point in curve]
     assert counting.names == ["pgd20_margin", "pgd40_margin", *curve]
     assert without_seconds(parts) == without_seconds(whole)
-    assert json.loads((tmp_path / "parts" / "report.json").read_text()) == parts
+    assert files.read_json(tmp_path / "parts" / "report.json") == parts
     counting.names = []
     assert attacked(model, images, labels, path=tmp_path / "parts") == parts
     assert counting.names == []
@@ -124,7 +124,7 @@ def test_the_folder_of_something_else_is_refused(tmp_path, monkeypatch):
     assert json.loads(before)["clean"] == json.loads((path / "report.json").read_text())["clean"]
     (path / "thesis.txt").write_text("years of work")
     found = attacked(other, images, labels, path=path, overwrite=True)
-    assert json.loads((path / "report.json").read_text()) == found
+    assert files.read_json(path / "report.json") == found
     assert (path / "thesis.txt").exists()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "report.json").write_text("{}")

@@ -16,6 +16,8 @@ from conftest import conv_net
 
 from kdkeras import data, export
 
+pytestmark = pytest.mark.usefixtures("quick_children")
+
 WEB = pathlib.Path(__file__).parent.parent / "examples" / "web"
 NAMES = [f"digit {i}" for i in range(10)]
 COUNT = 100

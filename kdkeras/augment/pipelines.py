@@ -25,6 +25,12 @@ class Pipeline:
     """
 
     def __init__(self, names, settings):
+        for name, value, kind in (("names", names, (list, tuple)), ("settings", settings, dict)):
+            if not isinstance(value, kind):
+                raise ValueError(
+                    "`names` must be a list and `settings` a dict; `pipeline` makes both. "
+                    f"Received: {name}={value!r}"
+                )
         self.names, self.settings = list(names), dict(settings)
         self._steps = steps = {
             "crop": lambda x, y, keys: (
@@ -99,6 +105,8 @@ def pipeline(
     >>> augmented = pipeline("crop,flip")
     >>> images, labels = augmented(images, labels, randomness.keys(0, ids, view))
     """
+    if not isinstance(names, str):
+        raise ValueError(f"`names` must be a comma-separated string. Received: names={names!r}")
     chosen = [name.strip() for name in names.split(",")]
     if chosen in (["none"], [""]):
         return None

@@ -8,6 +8,7 @@ from kdkeras.augment import pipelines, shifts
 
 # To be raised whenever the same description, seed, id and view come to give another picture.
 VERSION = 1
+KINDS = ("every_shift", "pipeline")
 
 
 def viewed(images, labels, ids, views, *, seed, augment):
@@ -29,6 +30,11 @@ def viewed(images, labels, ids, views, *, seed, augment):
         return images, labels
     if isinstance(augment, shifts.EveryShift):
         return augment.at(images, views), labels
+    if not callable(augment):
+        raise ValueError(
+            "`augment` must be None, an EveryShift or a callable (images, labels, keys). "
+            f"Received: augment={augment!r}"
+        )
     return augment(images, labels, randomness.keys(seed, ids, views))
 
 
@@ -83,6 +89,10 @@ def from_description(description):
     """
     if description is None:
         return None
+    if not isinstance(description, dict) or description.get("kind") not in KINDS:
+        raise ValueError(
+            f"`description` must be what `described` gave. Received: description={description!r}"
+        )
     settings = dict(description)
     kind = settings.pop("kind")
     if kind == "every_shift":

@@ -1,12 +1,11 @@
 """Filling a cache: the teacher looks at every view of every picture once."""
 
 import math
-import os
 import pathlib
 
 import numpy as np
 
-from kdkeras import arguments
+from kdkeras import arguments, files, locks
 from kdkeras.cache import identity, jobs, layout, reading, store
 from kdkeras.data import sources
 
@@ -56,8 +55,8 @@ def fill(
         The `Cache`; None if other parts are missing.
 
     Raises:
-        ValueError: The arguments do not fit, a file that stands there is another cache, or the
-            teacher's answers do not fit into float16.
+        ValueError: The arguments do not fit, a file that stands there is another cache, another
+            process is writing it, or the teacher's answers do not fit into float16.
         OSError: No room on the disk.
 
     Example:
@@ -71,30 +70,43 @@ def fill(
         batch_size=batch_size,
     )  # fmt: skip
     count = len(job.ids)
+    own, rows, names = path, slice(0, count), []
     if shard is not None:
         _check_shard(shard, count)
+        part, parts = shard
+        names = [path.with_name(f"{path.name}.part-{i}-of-{parts}") for i in range(1, parts + 1)]
+        own, rows = names[part - 1], slice((part - 1) * count // parts, part * count // parts)
+    lock = locks.beside(own)
+    left = [name for name in (lock, *names) if name.exists()]  # by a process that was killed
     there = _standing(path, job, overwrite)
-    if there is not None:
-        if verbose:
-            print(f"'{path}' is complete already.")
-        return there
+    if there is not None and not left:
+        return _complete(there, verbose)
+    with locks.alone(lock, of=own):
+        there = there or _standing(path, job, overwrite)
+        if there is not None:
+            for name in names:
+                name.unlink(missing_ok=True)
+            return _complete(there, verbose)
+        done = _standing(own, job, overwrite, rows) if shard is not None else None
+        if done is None:
+            _fill(own, job, rows, overwrite, verbose)
+        else:
+            done.close()
     if shard is None:
-        _fill(path, job, slice(0, count), overwrite, verbose)
         return reading.load(path)
-    part, parts = shard
-    names = [path.with_name(f"{path.name}.part-{i}-of-{parts}") for i in range(1, parts + 1)]
-    rows = slice((part - 1) * count // parts, part * count // parts)
-    done = _standing(names[part - 1], job, overwrite, rows)
-    if done is None:
-        _fill(names[part - 1], job, rows, overwrite, verbose)
-    else:
-        done.close()
     missing = [name.name for name in names if not name.exists()]
     if not missing:
         _join(path, names, job)
     there = _standing(path, job, overwrite)  # put together here, or by another process
     if there is None and verbose:
         print(f"Part {part} of {parts} is done. Still to come: {', '.join(missing)}")
+    return there
+
+
+def _complete(there, verbose):
+    """A cache that stands there, with what is said of it."""
+    if verbose:
+        print(f"'{there.path}' is complete already.")
     return there
 
 
@@ -157,6 +169,7 @@ def _refuse(path, differing):
 def _fill(path, job, rows, overwrite, verbose):
     """Fills the file of some of the examples, from where it was left."""
     partial = path.with_name(f"{path.name}.partial")
+    files.sweep(path.parent, [partial.name])
     stored = opened(partial, job, rows, overwrite, verbose)
     try:
         if verbose:
@@ -182,7 +195,7 @@ def _fill(path, job, rows, overwrite, verbose):
             _look(stored, where, images, ids, job, progress)
             stored.seal(block)
         stored.flush()
-        os.replace(partial, path)
+        files.rename(partial, path)
     finally:
         stored.close()
 
@@ -270,7 +283,7 @@ def _join(path, names, job):
         for block in range(joined.layout.blocks):
             joined.seal(block)
         joined.flush()
-        os.replace(partial, path)
+        files.rename(partial, path)
         joined.close()
         for name in names:
-            name.unlink()
+            name.unlink(missing_ok=True)

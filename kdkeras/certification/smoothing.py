@@ -1,11 +1,13 @@
 """Certificates of images by randomised smoothing, resumable."""
 
+import contextlib
 import hashlib
+import pathlib
 import time
 
 import numpy as np
 
-from kdkeras import arguments, runtimes
+from kdkeras import arguments, files, locks, runtimes
 from kdkeras.cache import identity
 from kdkeras.certification import bounds, certificates, drawing
 from kdkeras.data import checks, sources
@@ -65,7 +67,8 @@ def certify(
 
     Raises:
         ValueError: An argument is out of its range; `n` draws could certify nothing; the model
-            gives probabilities, clips its input or is random; `path` holds something else.
+            gives probabilities, clips its input or is random; `path` holds something else, or
+            another process is writing it.
         OSError: `path` cannot be read or written.
 
     Example:
@@ -97,28 +100,41 @@ def certify(
         model = model.model
     shape = images.shape[1:]
     classes = drawing.check_model(model, shape)
-    about, rows = None, []
+    about = None
     if path is not None:
         about = {**_identity(model, name), "images": _digest(images, ids), **settings}
-        rows = certificates.begun(path, about)
     drawn = {name: settings[name] for name in ("sigma", "seed")}
     drawn |= {"shape": shape, "classes": classes, "batch_size": batch_size}
     select = drawing.counter(model, stream=drawing.SELECTION, draws=settings["n0"], **drawn)
     estimate = drawing.counter(model, stream=drawing.ESTIMATION, draws=settings["n"], **drawn)
-    update, written, done = sources.progress(len(images), verbose), time.monotonic(), len(rows)
-    try:
-        for image, number in zip(images[done:], ids[done:], strict=True):
-            selected = int(np.argmax(select(image, number)))
-            count = int(estimate(image, number)[selected])
-            rows.append(certificates.row(selected, count, settings))
-            update(len(rows))
-            if path is not None and time.monotonic() - written > SECONDS_BETWEEN_WRITES:
+    with _alone(path):
+        rows = [] if path is None else certificates.begun(path, about)
+        update, written, done = sources.progress(len(images), verbose), time.monotonic(), len(rows)
+        try:
+            for image, number in zip(images[done:], ids[done:], strict=True):
+                selected = int(np.argmax(select(image, number)))
+                count = int(estimate(image, number)[selected])
+                rows.append(certificates.row(selected, count, settings))
+                update(len(rows))
+                if path is not None and time.monotonic() - written > SECONDS_BETWEEN_WRITES:
+                    certificates.write(path, about, rows)
+                    written = time.monotonic()
+        finally:  # what is done is kept when it is interrupted, too
+            if path is not None:
                 certificates.write(path, about, rows)
-                written = time.monotonic()
-    finally:  # what is done is kept when it is interrupted, too
-        if path is not None:
-            certificates.write(path, about, rows)
     return certificates.of_rows(rows, num_classes=classes, **settings)
+
+
+@contextlib.contextmanager
+def _alone(path):
+    """A block in which no other process writes a file of certificates, if there is one."""
+    if path is None or not pathlib.Path(path).parent.is_dir():
+        yield  # where there is no folder, the first write says so
+        return
+    path = pathlib.Path(path)
+    with locks.alone(locks.beside(path), of=path):
+        files.sweep(path.parent, [path.name])
+        yield
 
 
 def _checked(images, ids):

@@ -38,10 +38,14 @@ def main(arguments_given=None):
         if any(word in ("--help", "-h", "--helpfull", "-help") for word in rest):
             print(_help(command, values))
             return 0
-        _, *words = values([command, *rest])
+        _, *words = _read(values, [command, *rest])
         if words and command not in POSITIONAL:
             raise flags.Error(f"Flags are written --name=value. Received: {' '.join(words)}")
         settings = values.flag_values_dict()
+        if settings.get("overwrite") and settings.get("resume"):
+            raise flags.Error(
+                "Give --overwrite or --resume, not both: one starts anew, one goes on."
+            )
         if command in ("distill", "train"):
             settings = _recipe(values)
         if command == "search":
@@ -75,6 +79,11 @@ def _run(command, settings, words):
         commands = _quietly_imported()
     import tensorflow as tf
 
+    from kdkeras import determinism
+
+    recipe = settings if command in ("distill", "train") else settings.get("recipe")
+    if recipe is None or recipe.deterministic:
+        determinism.turn_on()
     carry_out = {
         "evaluate": commands.evaluate,
         "attack": commands.attack,
@@ -90,10 +99,17 @@ def _run(command, settings, words):
         if command in ("distill", "train"):
             return commands.train(command, settings)
         return carry_out[command](settings, words)
-    except tf.errors.ResourceExhaustedError as error:
+    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
         raise RuntimeError(
             "there is not enough memory. Halve `batch_size` or `image_size`; `views` (8, say) "
-            f"trains without the teacher in it. TensorFlow says: {error.message.splitlines()[0]}"
+            f"trains without the teacher in it. What failed: {str(error).partition(chr(10))[0]}"
+        ) from error
+    except tf.errors.UnimplementedError as error:
+        if "eterminis" not in error.message:
+            raise
+        raise RuntimeError(
+            "an operation cannot give the same bits each time on this device: give "
+            f"--nodeterministic. TensorFlow says: {error.message.splitlines()[0]}"
         ) from error
 
 
@@ -119,7 +135,7 @@ def _define(command):
         wanted = {
             "distill": True,
             "train": field.metadata["teacher"],
-            "search": field.name not in ("resume", "seeds"),
+            "search": field.name != "seeds",
             "cache": field.name in CACHE_FLAGS,
             **dict.fromkeys(("attack", "certify"), field.name in DATA_FLAGS),
         }
@@ -131,15 +147,33 @@ def _define(command):
     return values
 
 
+def _read(values, given):
+    """Sets flags to what is given, and returns the words that are none."""
+    try:
+        return values(given)
+    except UnicodeDecodeError as error:
+        raise ValueError("--flagfile must name text in UTF-8, and what it names is not.") from error
+
+
 def _define_one(name, default, kind, text, values):
     if kind is bool:
         flags.DEFINE_bool(name, default, text, flag_values=values)
     elif isinstance(0, kind):
-        flags.DEFINE_integer(name, default, text, flag_values=values)
+        flags.DEFINE(_Integer(), name, default, text, flag_values=values)
     elif isinstance(0.0, kind):
         flags.DEFINE(_Number(), name, default, text, flag_values=values)
     else:
         flags.DEFINE_string(name, default, text, flag_values=values)
+
+
+class _Integer(flags.IntegerParser):
+    """Integers, and else what was expected, in plain words."""
+
+    def convert(self, argument):
+        try:
+            return super().convert(argument)
+        except ValueError:
+            raise ValueError("an integer is expected") from None
 
 
 class _Number(flags.FloatParser):
@@ -151,6 +185,8 @@ class _Number(flags.FloatParser):
             return float(numerator) / float(denominator) if slash else super().convert(argument)
         except ZeroDivisionError as error:
             raise ValueError("it divides by 0") from error
+        except ValueError:
+            raise ValueError("a number is expected, such as 0.03 or 8/255") from None
 
 
 def _recipe(values):
@@ -169,11 +205,22 @@ def _recipe(values):
 
 def _in_flags(error):
     """An error's message with Python's arguments written as the flags that they came from."""
-    text = re.sub(r"([a-z_]+)=True", r"--\1", str(error))
+    text = re.sub(r"([a-z_]+)=True", r"--\1", _said(error))
     names = {field.name for field in dataclasses.fields(recipes.Recipe)}
     names |= {name for of_command in FLAGS.values() for name, *_ in of_command}
     flag = {"name": "dataset", "names": "augment"} | {name: name for name in names}
     return re.sub(r"`([a-z_]+)`", lambda m: f"--{flag[m[1]]}" if m[1] in flag else m[0], text)
+
+
+def _said(error):
+    """An error's message; of the system's own about a file, in words."""
+    if isinstance(error, flags.CantOpenFlagFileError):
+        return re.sub(r"^.*\[Errno \d+\] ", "--flagfile cannot be read: ", str(error))
+    if not isinstance(error, OSError) or not error.errno:
+        return str(error)
+    if error.filename is None:
+        return error.strerror  # a sentence of ours, or the system's
+    return f"{str(error.filename)!r} cannot be used: {error.strerror}. Check the path."
 
 
 def _overview():

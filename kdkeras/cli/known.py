@@ -57,14 +57,21 @@ POSITIONAL = {
     "predict": "PICTURE ...",
 }
 DATA_FLAGS = ("dataset", "data_dir", "download", "image_size")
-CACHE_FLAGS = (*DATA_FLAGS, "max_train", "augment", "views", "seed", "overwrite", "quiet")
+CACHE_FLAGS = (*DATA_FLAGS, "max_train", "augment", "views", "seed", "overwrite", "resume", "quiet")
+# Of what goes on in any case.
+RESUME = "go on with what a stopped command left, as the same command does without it"
 # What flags mean where that differs from a recipe's.
 HELP = {
-    "search": {"workdir": "where results go; runs/<dataset>-search unless given"},
+    "search": {
+        "workdir": "where results go; runs/<dataset>-search unless given",
+        "overwrite": "replace the search that the work directory holds",
+        "resume": f"{RESUME}; settings that are not given are those of the search there",
+    },
     "cache": {
         "views": "how many views of each picture, 8 unless given; or all, of crops and flips",
         "seed": "seed of the views, and of the choice of images under --max_train",
         "overwrite": "replace another cache that stands there",
+        "resume": RESUME,
     },
 }
 QUIET = ("quiet", False, bool, "show no progress: warnings and the results alone")
@@ -184,6 +191,7 @@ FLAGS = {
             "folder of the reports, with one folder a model; attack/ beside the model unless given",
         ),
         ("overwrite", False, bool, "replace reports on other models or settings, or begin again"),
+        ("resume", False, bool, RESUME),
     ),
     "certify": (
         ("sigma", 0.25, float, "standard deviation of the noise, in pixels of [0, 1]"),
@@ -197,8 +205,9 @@ FLAGS = {
             "output",
             "certificates.json",
             str,
-            "file to write, with a .png beside it; the same command goes on with it",
+            "file to write, with a .png beside it",
         ),
+        ("resume", False, bool, RESUME),
     ),
     "cache": (
         ("teacher", None, str, "the teacher's .keras file"),
@@ -260,6 +269,12 @@ FLAGS = {
         ),
         ("seed", 0, int, "seed of their choice"),
         ("overwrite", False, bool, "replace exports that are already there"),
+        (
+            "resume",
+            False,
+            bool,
+            "go on with what a stopped command left: its files that are whole stay",
+        ),
         QUIET,
     ),
     "quantize": (
@@ -276,6 +291,7 @@ FLAGS = {
         ("pixels", "uint8", str, "what goes into the file: uint8, int8 or float32"),
         ("logits", False, bool, "the file gives logits, not probabilities"),
         ("overwrite", False, bool, "replace an int8 export and a quantized.keras that are there"),
+        ("resume", False, bool, "go on with what a stopped command left"),
         QUIET,
     ),
 }

@@ -7,8 +7,9 @@ import threading
 from kdkeras import files
 
 INTERRUPTED, TERMINATED = 130, 143
-GO_ON = ("cache", "attack", "certify", "search")
-WRITE_FILES = ("export", "quantize")
+TRAIN = ("distill", "train")
+# The other commands with --resume.
+GO_ON = ("cache", "attack", "certify", "search", "export", "quantize")
 
 
 class Terminated(KeyboardInterrupt):
@@ -49,14 +50,17 @@ def how_to_go_on(command, settings):
         command: "distill", "export", ...
         settings: Dict of its flags; of "distill" and "train" their `kdkeras.Recipe`.
     """
-    trains = command in ("distill", "train")
+    trains = command in TRAIN
     if trains and _is_begun(settings):
         folder = str(settings.directory).replace("'", "'\"'\"'")
         return f"To go on: kdkeras {command} --resume --workdir='{folder}'"
-    if command in GO_ON or (trains and settings.resume):
+    resumed = settings.resume if trains else settings.get("resume")
+    # A cache that is to replace another is gone on with by saying so again.
+    if resumed or command == "cache":
         return "The same command goes on."
-    if command in WRITE_FILES and not settings["overwrite"]:
-        return "The same command begins again, with --overwrite if files are there already."
+    if command in GO_ON:
+        instead = " in place of --overwrite" if settings.get("overwrite") else ""
+        return f"To go on: the same command with --resume{instead}."
     return "The same command begins again."
 
 

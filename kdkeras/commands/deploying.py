@@ -12,7 +12,9 @@ from kdkeras import (
     archives,
     arguments,
     evaluation,
+    files,
     inference,
+    intact,
     quantization,
     quantizing,
     recipe,
@@ -24,6 +26,9 @@ from kdkeras import export as exports
 from kdkeras.commands import testing
 
 FEWEST = quantization.SMALLEST
+# With what the command that trains for int8 was begun, for as long as it is not finished.
+BEGUN = pathlib.Path("backup", "quantize.json")
+MADE = ("quantized.keras", "export", "logs/quantized.csv", "logs/quantized.json")
 FORMATS = ("saved_model", "tflite", "onnx")
 
 
@@ -35,7 +40,10 @@ def export(settings, words):
         raise ValueError("Give --workdir, or both --model and --output.")
     path = _student_path(settings["model"], work)
     into_run = not settings["output"] and work.is_dir()
-    with workdir.alone(work) if into_run else contextlib.nullcontext():
+    with contextlib.ExitStack() as held:
+        if into_run:
+            held.enter_context(workdir.alone(work))
+            held.enter_context(workdir.rewriting(work, "export"))
         return _export(settings, work, inference.student(path))
 
 
@@ -69,11 +77,12 @@ def _export(settings, work, student):
         # That of the run's own student, and of no other.
         quantized=None if settings["model"] else _stored(work, "quantized"),
         calibration=calibration,
-        class_names=_class_names(settings, work, splits),
+        class_names=_class_names(settings, student, splits),
         pixels=settings["pixels"],
         output="logits" if settings["logits"] else "probabilities",
         timed=settings["latency"],
         overwrite=settings["overwrite"],
+        resume=settings["resume"],
         verbose=not settings["quiet"],
     )
     print(f"\n{tables.exports(report)}")
@@ -120,17 +129,21 @@ def _splits(settings, work, student):
     return None
 
 
-def _class_names(settings, work, splits):
+def _class_names(settings, student, splits):
     if splits is not None:
         return splits.class_names
-    labels = pathlib.Path(settings["model"]).parent / "labels.txt"
-    return labels.read_text(encoding="utf-8").splitlines() if labels.exists() else None
+    path = pathlib.Path(settings["model"])
+    labels, classes = path.parent / "labels.txt", student.output_shape[-1]
+    return testing.names_in(labels, path, classes) if labels.exists() else None
 
 
 def _stored(work, name):
     """A model of a work directory; None where there is none."""
     path = work and work / f"{name}.keras"
-    return archives.model(path) if work and path.exists() else None
+    if not work or not path.exists():
+        return None
+    intact.check(path)
+    return archives.model(path)
 
 
 def quantize(settings, words):
@@ -145,17 +158,44 @@ def quantize(settings, words):
         return _quantize(settings, work, stored)
 
 
+def _begun(settings, work):
+    """What a quantize that goes on must have been begun with: plain JSON."""
+    names = ("epochs", "learning_rate", "calibration_images", "pixels", "logits")
+    models = [work / f"{name}.keras" for name in ("student", "teacher")]
+    of = {path.name: files.digest(path) if path.exists() else None for path in models}
+    return of | {name: settings[name] for name in names}
+
+
+def _is_begun(settings, work):
+    """Whether a stopped quantize left something to go on with; one of another kind is refused."""
+    if not (work / BEGUN).exists():
+        return False
+    before, now = files.read_json(work / BEGUN), _begun(settings, work)
+    differing = [
+        f"{name}: {before.get(name)!r} there, {now[name]!r} here"
+        for name in now
+        if before.get(name) != now[name]
+    ]
+    if differing:
+        raise ValueError(
+            f"`resume` must go on with the same settings. In '{work}' differ: "
+            + "; ".join(differing)
+        )
+    return True
+
+
 def _quantize(settings, work, stored):
     arguments.integer("epochs", settings["epochs"], low=1)
     arguments.positive("learning_rate", settings["learning_rate"])
     arguments.integer("calibration_images", settings["calibration_images"], low=FEWEST)
+    arguments.one_of("pixels", settings["pixels"], ("uint8", "int8", "float32"))
+    begun = settings["resume"] and _is_begun(settings, work)
     made = [work / "quantized.keras", work / "export" / "student.int8.tflite"]
     there = [str(path) for path in made if path.exists()]
-    if there and not settings["overwrite"]:
+    if there and not (settings["overwrite"] or begun):
         raise ValueError(
             f"{' and '.join(there)} would be replaced. Give --overwrite, or another --workdir."
         )
-    arguments.one_of("pixels", settings["pixels"], ("uint8", "int8", "float32"))
     stored = dataclasses.replace(
         stored,
         quantize="int8",
@@ -165,31 +205,40 @@ def _quantize(settings, work, stored):
         workdir=str(work),
         quiet=settings["quiet"],
         overwrite=False,
-        resume=False,
+        resume=begun,
     )
     splits = runner.load_data(stored)
     built = {name: _stored(work, name) for name in ("student", "teacher")}
     if built["teacher"] is None:
         del built["teacher"]
         print("No teacher.keras there: the student in float32 is the teacher.")
-    shutil.rmtree(work / "backup" / "quantized", ignore_errors=True)
+    if not begun:
+        shutil.rmtree(work / "backup" / "quantized", ignore_errors=True)
+        # With it, the model there would be taken for this one, finished.
+        (work / "logs" / "quantized.json").unlink(missing_ok=True)
+        (work / "backup").mkdir(exist_ok=True)
+        files.write_json(work / BEGUN, _begun(settings, work), sealed=True)
     count = settings["calibration_images"]
-    model, record = quantizing.train(built, stored, splits, calibration_images=count)
-    images, labels = evaluation.collect(splits.test)
-    report = exports.flavours(
-        built["student"],
-        work / "export",
-        images,
-        labels,
-        kinds=["int8"],
-        teacher=built.get("teacher"),
-        quantized=model,
-        class_names=splits.class_names,
-        pixels=settings["pixels"],
-        output="logits" if settings["logits"] else "probabilities",
-        overwrite=True,
-        verbose=not settings["quiet"],
-    )
+    with workdir.rewriting(work, *MADE):
+        model, record = quantizing.train(built, stored, splits, calibration_images=count)
+        images, labels = evaluation.collect(splits.test)
+        report = exports.flavours(
+            built["student"],
+            work / "export",
+            images,
+            labels,
+            kinds=["int8"],
+            teacher=built.get("teacher"),
+            quantized=model,
+            class_names=splits.class_names,
+            pixels=settings["pixels"],
+            output="logits" if settings["logits"] else "probabilities",
+            overwrite=True,
+            verbose=not settings["quiet"],
+        )
+    (work / BEGUN).unlink()
+    if not any((work / "backup").iterdir()):
+        (work / "backup").rmdir()
     kept = "" if record["best_epoch"] else " No epoch was better than the start, which is kept."
     print(
         f"\nOn the validation split: student {record['student']:.2%}, rounded to int8 "

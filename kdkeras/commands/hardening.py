@@ -83,11 +83,14 @@ def _folders(paths, output):
 def certify(settings, paths):
     """`kdkeras certify`: radii within which a smoothed model's classes cannot change."""
     if len(paths) != 1:
-        raise ValueError("Name one model file: kdkeras certify MODEL")
+        raise ValueError(f"Name one model file: kdkeras certify MODEL. Received: {len(paths)}")
     (path,) = paths
     output = pathlib.Path(settings["output"])
     if output.suffix != ".json":
         raise ValueError(f"--output must end in .json. Received: '{output}'")
+    plot = output.with_suffix(".png")
+    if plot.exists() and not output.exists():
+        raise ValueError(f"'{plot}' is there already, and not '{output}'. Give another --output.")
     splits = testing.splits_for(settings, path)
     images, labels = evaluation.collect(splits.test)
     testing.opened(path, images, splits)
@@ -98,7 +101,7 @@ def certify(settings, paths):
         runtimes.load(path), images[ids], ids=ids, path=output, name=files.digest(path), **drawn
     )
     print(f"{path}, on test images of {splits.name}\n\n{tables.certificates(found, labels)}\n")
-    plot = output.with_suffix(".png")
+    files.sweep(plot.parent, [plot.name])
     robustness.plot_certificates(plot, {f"sigma {found.sigma:g}": found}, labels)
     print(f"Written: {output}, {plot}")
     return 0

@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 
-from kdkeras import export, files, workdir
+from kdkeras import archives, export, files, intact, workdir
 
 ROLES = ("teacher", "control", "student", "quantized")
 # Which exports of a run are tested: what `kdkeras export` writes.
@@ -86,7 +86,7 @@ def check_classes(path, class_names, dataset):
     names, where = about and about["labels"], path
     if not names:
         where = path.parent / "labels.txt"
-        names = where.read_text(encoding="utf-8").splitlines() if where.is_file() else None
+        names = archives.class_names(where) if where.is_file() else None
     if names is None or list(names) == list(class_names):
         return
     if len(names) != len(class_names):
@@ -143,11 +143,15 @@ def _results(folder):
     results = files.read_json(path)
     if not isinstance(results, dict) or not {"models", "recipe", "format"} <= set(results):
         raise ValueError(f"'{path}' holds no results of kdkeras distill or kdkeras train.")
-    if results["format"] != workdir.FORMAT:
-        raise ValueError(
-            f"'{path}' must be of format {workdir.FORMAT}. Received: format "
-            f"{results['format']!r}, of another version of kdkeras."
-        )
+    intact.check_format(path, results["format"], workdir.FORMAT)
+    damaged = f"'{path}' is damaged: it does not say which"
+    if not isinstance(results["models"], dict) or not isinstance(results["recipe"], dict):
+        raise ValueError(f"{damaged} models and which recipe. Bring it back from a copy.")
+    if not isinstance(results["recipe"].get("dataset"), str):
+        raise ValueError(f"{damaged} dataset. Bring it back from a copy.")
+    runs = results.get("runs", []) if "seeds" in results else []
+    if not isinstance(runs, list) or not all(isinstance(run, str) for run in runs):
+        raise ValueError(f"{damaged} runs of its seeds. Bring it back from a copy.")
     return results
 
 

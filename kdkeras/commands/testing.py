@@ -89,9 +89,18 @@ def _class_names(settings, classes):
         if settings["labels"]:
             raise ValueError(f"--labels must name a text file. Received: '{path}', not there.")
         return [f"class {index}" for index in range(classes)]
-    names = path.read_text(encoding="utf-8").splitlines()
-    if not all(map(archives.is_plain, names)):
-        raise ValueError(f"'{path}' must name classes in plain text, one a line.")
+    return names_in(path, model, classes)
+
+
+def names_in(path, model, classes):
+    """The class names in a text file, one a line; refused unless they are those of a model.
+
+    Args:
+        path: The text file.
+        model: The model's file, for the message.
+        classes: How many classes it has.
+    """
+    names = archives.class_names(path)
     if len(names) != classes:
         raise ValueError(f"'{path}' names {len(names)} classes; '{model}' has {classes}.")
     return names

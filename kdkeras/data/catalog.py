@@ -87,6 +87,11 @@ def _builder(name, data_dir, download):
             "`name` must be 'digits', 'folder:PATH' or a set of TensorFlow Datasets. "
             f"Received: name={name!r}.{arguments.near_matches(name, known)}"
         ) from error
+    except ValueError:  # it has no form that such a name can have
+        raise ValueError(
+            f"`name` must be 'digits', 'folder:PATH' or a set of TensorFlow Datasets. Received: "
+            f"name={name!r}"
+        ) from None
     if builder.is_prepared():
         return builder
     ways = (

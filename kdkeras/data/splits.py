@@ -12,6 +12,8 @@ from kdkeras.data import catalog, checks, examples, folders, sources
 
 TEST_FRACTION = 0.2
 FOLDER = "folder:"
+# Pixels; of one picture they are 200 MB.
+LARGEST_SIDE = 8192
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +95,10 @@ def load(
     for argument, value in (("image_size", image_size), ("max_train", max_train)):
         if value is not None:
             arguments.integer(argument, value, low=1)
+    if image_size is not None and image_size > LARGEST_SIDE:
+        raise ValueError(
+            f"`image_size` must be at most {LARGEST_SIDE}. Received: image_size={image_size}"
+        )
     if not 0.0 < arguments.number("validation_fraction", validation_fraction) < 1.0:
         raise ValueError(
             "`validation_fraction` must be above 0 and below 1. "

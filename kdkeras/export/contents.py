@@ -7,10 +7,11 @@ The flatbuffer of the model comes first and the archive after it, as in TensorFl
 import json
 import zipfile
 
-from kdkeras import archives
+from kdkeras import appended, archives, files, intact
 
 LABELS = "labels.txt"
-ABOUT = "kdkeras.json"
+ABOUT = appended.ABOUT
+FORMAT = 1
 PIXELS = {"float32": "0..1", "uint8": "0..255", "int8": "-128..127"}
 
 
@@ -21,6 +22,7 @@ def add(path, about):
         path: A `.tflite` file.
         about: Dict, plain JSON.
     """
+    about = {**about, appended.DIGEST: files.digest(path)}
     with zipfile.ZipFile(path, "a", zipfile.ZIP_STORED) as archive:
         if about["labels"]:
             _write(archive, LABELS, lines(about["labels"]))
@@ -50,6 +52,8 @@ def about(path):
             found = json.loads(archive.read(ABOUT))
     except (zipfile.BadZipFile, KeyError, ValueError):
         return None
+    if isinstance(found, dict):
+        intact.check_format(path, found.get("format", FORMAT), FORMAT)
     labels = found.get("labels", ()) if isinstance(found, dict) else ()
     if labels is not None and not (isinstance(labels, list) and all(map(_is_name, labels))):
         raise ValueError(
@@ -64,7 +68,7 @@ def described(image, given, *, precision, output, class_names, version):
     scale, zero_point = given["quantization"]
     kind = image["dtype"].__name__
     return {
-        "format": 1,
+        "format": FORMAT,
         "kdkeras": version,
         "precision": precision,
         "input": {"name": "image", **_shaped(image), "pixels": PIXELS[kind]},

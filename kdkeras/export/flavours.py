@@ -11,14 +11,13 @@ from kdkeras import (
     files,
     inference,
     latency,
+    locks,
     quantization,
 )
 from kdkeras.cache import identity
-from kdkeras.export import checks, contents, converting, operators, proving, writing
+from kdkeras.export import checks, contents, converting, operators, proving, records, writing
 
 FLAVOURS = ("saved_model", *checks.PRECISIONS, "onnx")
-REPORT = "report.json"
-FORMAT = 1
 
 
 def flavours(
@@ -36,6 +35,7 @@ def flavours(
     output="probabilities",
     timed=True,
     overwrite=False,
+    resume=False,
     verbose=False,
 ):
     """Writes a student in several forms, proves each on real images, and reports what each is like.
@@ -61,15 +61,17 @@ def flavours(
         output: "probabilities" or "logits".
         timed: Whether to measure latency, of one image on one thread.
         overwrite: Whether to replace files that are there; what fails leaves them. Without it, a
-            file that the report in the folder knows, of the same weights and options, stays as it
-            is, and any other is refused.
+            file that the report in the folder knows, of the same weights, options, calibration and
+            images, stays as it is, and any other is refused.
+        resume: Whether to go on with what a stopped call left: such files stay, and those that it
+            was about to write are replaced.
         verbose: Whether to say which file is being made.
 
     Returns:
         Dict, as `report.json` holds it: `images` (how many), `calibration` (how many), `student`
         and `teacher` (`bytes` of their weights in float32, `test`, `latency` as a TensorFlow
-        graph), and `files` by kind: `path`, `bytes`, `sha256`, `weights` (a digest of those of the
-        model), `input`, `output`, `labels`,
+        graph), and `files` by kind: `path`, `bytes`, `sha256`, `weights`, `calibration` and
+        `tested_on` (digests of what they are of), `input`, `output`, `labels`,
         `largest_difference` and `mean_difference` from the student's probabilities, `agreement`
         with its top class, `test` (as `kdkeras.evaluation.scores`, with labels), `latency`
         (`median_ms`, `p95_ms`, `runs`), `trained_for_int8` (of a file of `quantized`, its
@@ -78,8 +80,8 @@ def flavours(
         still there stay in the report; and `failed`: the reasons by kind.
 
     Raises:
-        ValueError: The student cannot be exported at all, or an option does not fit: nothing was
-            written.
+        ValueError: The student cannot be exported at all, an option does not fit, the folder holds
+            what is no export, or another process is writing there: nothing was written.
         OSError: The folder cannot be written.
 
     Example:
@@ -110,44 +112,64 @@ def flavours(
         raise ValueError(
             f"`folder` must be a folder, or a place where one can be made. Received: '{folder}'"
         ) from error
-    standing = _standing(folder / REPORT)
-    of = {kind: identity.of_teacher(source)["weights"] for kind, source in sources.items()}
-    kept = [] if overwrite else [k for k in kinds if _same(standing.get(k), plans[k], of[k])]
-    for kind in set(kinds) - set(kept):
-        checks.free(folder / _file_name(kind), kind, overwrite)
-    made, failed = {}, {}
-    for kind, plan in plans.items():
-        if kind in kept:
-            if verbose:
-                print(f"{kind}: there already", flush=True)
-            continue
-        path, started = folder / _file_name(kind), time.monotonic()
-        try:
-            made[kind] = _made(model, sources[kind], kind, path, images, labels, plan)
-            made[kind]["weights"] = of[kind]
-        except ValueError as error:
-            failed[kind] = str(error)
-        if verbose:
-            how = "failed" if kind in failed else "written and tested"
-            print(f"{kind}: {how}, {time.monotonic() - started:.0f} s", flush=True)
-    if class_names:
-        files.write_text(folder / "labels.txt", contents.lines(class_names))
-    rows = {**standing, **made}
-    rows = {kind: rows[kind] for kind in FLAVOURS if kind in rows}
-    models = {"student": model, "teacher": teacher} if teacher is not None else {"student": model}
-    report = {
-        "format": FORMAT,
-        "images": len(images),
-        "calibration": 0 if calibration is None else len(calibration),
-        **{role: _described(of, images, labels) for role, of in models.items()},
-        "files": rows,
-        "written": list(made),
-        "failed": failed,
-        "environment": environment.described(),
+    tested_on = records.digest(images, labels)
+    proofs = {
+        kind: {
+            "weights": identity.of_teacher(source)["weights"],
+            "calibration": records.digest(plans[kind]["calibration"]),
+            "tested_on": tested_on,
+        }
+        for kind, source in sources.items()
     }
-    if timed:
-        _time(report, models, made)
-    files.write_json(folder / REPORT, report)
+    made, failed = {}, {}
+    with locks.alone(folder / locks.NAME, of=folder):
+        files.sweep(folder, [records.REPORT, records.LABELS, *map(_file_name, FLAVOURS)])
+        before = records.before(folder)
+        standing = records.standing(folder, before)
+        same = {kind: records.same(standing.get(kind), plans[kind], proofs[kind]) for kind in kinds}
+        kept = [kind for kind in kinds if same[kind]]
+        kept = kept if resume or not overwrite else []
+        ours = before.get("unfinished", []) if resume else []
+        for kind in set(kinds) - set(kept):
+            checks.free(folder / _file_name(kind), kind, overwrite or kind in ours)
+        if class_names and not (overwrite or before):
+            records.check_labels(folder, class_names)
+        # For who goes on when this is killed.
+        records.write_unfinished(folder, standing, [kind for kind in kinds if kind not in kept])
+        for kind, plan in plans.items():
+            if kind in kept:
+                if verbose:
+                    print(f"{kind}: there already", flush=True)
+                continue
+            path, started = folder / _file_name(kind), time.monotonic()
+            try:
+                found = _made(model, sources[kind], kind, path, images, labels, plan)
+                made[kind] = {**found, **proofs[kind]}
+                to_come = [other for other in kinds if other not in {*kept, *made}]
+                records.write_unfinished(folder, {**standing, **made}, to_come)
+            except ValueError as error:
+                failed[kind] = str(error)
+            if verbose:
+                how = "failed" if kind in failed else "written and tested"
+                print(f"{kind}: {how}, {time.monotonic() - started:.0f} s", flush=True)
+        rows = {**standing, **made}
+        if class_names:
+            files.write_text(folder / records.LABELS, contents.lines(class_names))
+        models = {"student": model, **({} if teacher is None else {"teacher": teacher})}
+        report = {
+            "format": records.FORMAT,
+            "images": len(images),
+            "calibration": 0 if calibration is None else len(calibration),
+            **{role: _described(of, images, labels) for role, of in models.items()},
+            "files": {kind: rows[kind] for kind in FLAVOURS if kind in rows},
+            "written": [kind for kind in kinds if kind in made or (resume and kind in kept)],
+            "failed": failed,
+            "environment": environment.described(),
+        }
+        if timed:
+            untimed = [kind for kind in report["written"] if "latency" not in rows[kind]]
+            _time(report, models, {kind: rows[kind] for kind in untimed})
+        files.write_json(folder / records.REPORT, report, sealed=True)
     return report
 
 
@@ -206,27 +228,6 @@ def _described(model, images, labels):
     if labels is not None:
         found["test"] = evaluation.scores(labels, evaluation.logits_of(model, images))
     return found
-
-
-def _standing(path):
-    """The rows of an earlier report whose files are beside it as they were."""
-    if not path.exists():
-        return {}
-    found = {}
-    for kind, row in files.read_json(path)["files"].items():
-        there = path.parent / pathlib.Path(row["path"]).name  # wherever the folder has gone since
-        if there.exists() and files.digest(there) == row["sha256"]:
-            found[kind] = {**row, "path": str(there)}
-    return found
-
-
-def _same(row, plan, weights):
-    """Whether a file that stands there is what would be written: of these weights, as planned."""
-    if row is None:
-        return False
-    found = (row["weights"], row["input"], row["output"], row["labels"])
-    names = plan["class_names"]
-    return found == (weights, plan["pixels"], plan["output"], names and list(names))
 
 
 def _time(report, models, made):

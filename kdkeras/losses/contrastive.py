@@ -62,7 +62,7 @@ def contrastive_representation(labels, teacher, student, *, temperature=0.07):
         Tian et al., [Contrastive Representation Distillation](https://arxiv.org/abs/1910.10699),
         ICLR 2020, section 3.
     """
-    temperature = schedules.known(arguments.positive, "temperature", temperature)
+    temperature = schedules.known(arguments.temperature, "temperature", temperature)
     classes = _classes(labels)
     t, s = vectors.compared(teacher, student)
     vectors.agree(t, s, [1], "number of features")
@@ -110,7 +110,7 @@ class ContrastiveRepresentation(base.DistillationLoss):
         dtype=None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.temperature = schedules.checked(arguments.positive, "temperature", temperature)
+        self.temperature = schedules.checked(arguments.temperature, "temperature", temperature)
 
     def call(self, y_true, y_pred):
         labels, teacher = y_true

@@ -63,7 +63,7 @@ def inter_class_correlation(teacher_logits, student_logits, *, temperature=1.0):
         Huang et al., [Knowledge Distillation from A Stronger Teacher](
         https://arxiv.org/abs/2205.10536), NeurIPS 2022.
     """
-    temperature = schedules.known(arguments.positive, "temperature", temperature)
+    temperature = schedules.known(arguments.temperature, "temperature", temperature)
     teacher_logits, student_logits = soft.pair(teacher_logits, student_logits)
     p = ops.exp(soft.log_softmax(teacher_logits, temperature))
     q = ops.exp(soft.log_softmax(student_logits, temperature))
@@ -106,7 +106,7 @@ def intra_class_correlation(teacher_logits, student_logits, *, temperature=1.0):
         Huang et al., [Knowledge Distillation from A Stronger Teacher](
         https://arxiv.org/abs/2205.10536), NeurIPS 2022.
     """
-    temperature = schedules.known(arguments.positive, "temperature", temperature)
+    temperature = schedules.known(arguments.temperature, "temperature", temperature)
     teacher_logits, student_logits = soft.pair(teacher_logits, student_logits, rank=2)
     if 1 in (teacher_logits.shape[0], student_logits.shape[0]):
         raise ValueError(
@@ -158,7 +158,7 @@ class InterClassCorrelation(base.DistillationLoss):
         dtype=None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.temperature = schedules.checked(arguments.positive, "temperature", temperature)
+        self.temperature = schedules.checked(arguments.temperature, "temperature", temperature)
 
     def call(self, y_true, y_pred):
         return inter_class_correlation(y_true, y_pred, temperature=self.temperature)
@@ -205,7 +205,7 @@ class IntraClassCorrelation(base.DistillationLoss):
         dtype=None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.temperature = schedules.checked(arguments.positive, "temperature", temperature)
+        self.temperature = schedules.checked(arguments.temperature, "temperature", temperature)
 
     def call(self, y_true, y_pred):
         value = intra_class_correlation(y_true, y_pred, temperature=self.temperature)

@@ -86,7 +86,7 @@ def decoupled_divergence(
     """
     target_weight = schedules.known(arguments.nonnegative, "target_weight", target_weight)
     nontarget_weight = schedules.known(arguments.nonnegative, "nontarget_weight", nontarget_weight)
-    temperature = schedules.known(arguments.positive, "temperature", temperature)
+    temperature = schedules.known(arguments.temperature, "temperature", temperature)
     teacher_logits, student_logits = soft.pair(teacher_logits, student_logits, rank=2)
     targets = _targets(labels, teacher_logits)
     teacher_binary, teacher_rest = _split(teacher_logits, targets, temperature)
@@ -149,7 +149,7 @@ class Decoupled(base.DistillationLoss):
         self.nontarget_weight = schedules.checked(
             arguments.nonnegative, "nontarget_weight", nontarget_weight
         )
-        self.temperature = schedules.checked(arguments.positive, "temperature", temperature)
+        self.temperature = schedules.checked(arguments.temperature, "temperature", temperature)
 
     def call(self, y_true, y_pred):
         labels, teacher_logits = y_true

@@ -42,7 +42,7 @@ def jensen_shannon_divergence(teacher_logits, student_logits, temperature):
         Lin, [Divergence Measures Based on the Shannon Entropy](
         https://doi.org/10.1109/18.61115), 1991.
     """
-    temperature = schedules.known(arguments.positive, "temperature", temperature)
+    temperature = schedules.known(arguments.temperature, "temperature", temperature)
     teacher_logits, student_logits = soft.pair(teacher_logits, student_logits)
     log_p = soft.log_softmax(teacher_logits, temperature)
     log_q = soft.log_softmax(student_logits, temperature)
@@ -89,7 +89,7 @@ def reverse_divergence(teacher_logits, student_logits, temperature):
         Gu et al., [MiniLLM: Knowledge Distillation of Large Language Models](
         https://arxiv.org/abs/2306.08543), ICLR 2024, section 2.1.
     """
-    temperature = schedules.known(arguments.positive, "temperature", temperature)
+    temperature = schedules.known(arguments.temperature, "temperature", temperature)
     teacher_logits, student_logits = soft.pair(teacher_logits, student_logits)
     log_p = soft.log_softmax(teacher_logits, temperature)
     log_q = soft.log_softmax(student_logits, temperature)
@@ -166,7 +166,7 @@ class JensenShannon(base.DistillationLoss):
         dtype=None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.temperature = schedules.checked(arguments.positive, "temperature", temperature)
+        self.temperature = schedules.checked(arguments.temperature, "temperature", temperature)
 
     def call(self, y_true, y_pred):
         return jensen_shannon_divergence(y_true, y_pred, self.temperature)
@@ -208,7 +208,7 @@ class ReverseSoftTargets(base.DistillationLoss):
         dtype=None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.temperature = schedules.checked(arguments.positive, "temperature", temperature)
+        self.temperature = schedules.checked(arguments.temperature, "temperature", temperature)
 
     def call(self, y_true, y_pred):
         return reverse_divergence(y_true, y_pred, self.temperature)

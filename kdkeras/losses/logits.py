@@ -31,7 +31,7 @@ def soft_targets(logits, temperature):
         Hinton et al., [Distilling the Knowledge in a Neural Network](
         https://arxiv.org/abs/1503.02531), 2015, equation 1.
     """
-    temperature = schedules.known(arguments.positive, "temperature", temperature)
+    temperature = schedules.known(arguments.temperature, "temperature", temperature)
     return ops.exp(soft.log_softmax(ops.convert_to_tensor(logits), temperature))
 
 
@@ -108,7 +108,7 @@ def soft_target_divergence(teacher_logits, student_logits, temperature):
         Hinton et al., [Distilling the Knowledge in a Neural Network](
         https://arxiv.org/abs/1503.02531), 2015, section 2.
     """
-    temperature = schedules.known(arguments.positive, "temperature", temperature)
+    temperature = schedules.known(arguments.temperature, "temperature", temperature)
     teacher_logits, student_logits = soft.pair(teacher_logits, student_logits)
     log_p = soft.log_softmax(teacher_logits, temperature)
     log_q = soft.log_softmax(student_logits, temperature)
@@ -159,7 +159,7 @@ class SoftTargets(base.DistillationLoss):
         dtype=None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.temperature = schedules.checked(arguments.positive, "temperature", temperature)
+        self.temperature = schedules.checked(arguments.temperature, "temperature", temperature)
         if not isinstance(standardize, bool):
             raise ValueError(
                 f"`standardize` must be True or False. Received: standardize={standardize!r}"

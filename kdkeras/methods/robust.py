@@ -7,7 +7,7 @@ averaged over the batch.
 
 import keras
 
-from kdkeras import losses, teachers
+from kdkeras import arguments, losses, teachers
 from kdkeras import terms as distillation_terms
 from kdkeras.methods import attacking
 
@@ -185,7 +185,7 @@ def iad(
         weighed by `p_T(y|x')^power`.
     """
     weight = 1.0
-    if begin_steps:
+    if arguments.integer("begin_steps", begin_steps, low=0):
         schedule = keras.optimizers.schedules.PiecewiseConstantDecay
         weight = schedule([begin_steps - 1], [0.0, 1.0])
     introspection = distillation_terms.Term(

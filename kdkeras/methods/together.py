@@ -2,7 +2,7 @@
 
 import keras
 
-from kdkeras import distiller
+from kdkeras import arguments, distiller
 from kdkeras import terms as distillation_terms
 from kdkeras.methods import attacking, logits
 from kdkeras.models import surgery
@@ -87,6 +87,7 @@ def peer(
         Jung et al., [PeerAiD](https://arxiv.org/abs/2403.06668), CVPR 2024, without their weight
         averaging.
     """
+    arguments.nonnegative("peer_weight", peer_weight)
     learning = learner(teacher, alpha=1.0 / (1.0 + peer_weight), temperature=1.0)
     terms = [
         distillation_terms.Term(attacking.soft("adversarial", temperature)),

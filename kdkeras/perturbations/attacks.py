@@ -218,7 +218,8 @@ def checked_epsilon(epsilon, norm):
 def _checked_bounds(bounds):
     if bounds is None:
         return None
-    low, high = (arguments.number("bounds", bound) for bound in bounds)
+    pair = bounds if isinstance(bounds, (list, tuple)) and len(bounds) == 2 else (0.0, 0.0)
+    low, high = (arguments.number("bounds", bound) for bound in pair)
     if not low < high:
         raise ValueError(f"`bounds` must be (low, high) or None. Received: bounds={bounds!r}")
     return [low, high]

@@ -7,7 +7,9 @@ import pathlib
 
 import numpy as np
 
-from kdkeras import evaluation, files, workdir
+from kdkeras import archives, evaluation, files, intact, workdir
+from kdkeras.export import records as exported
+from kdkeras.robustness import records
 
 ROLES = ("teacher", "control", "student", "quantized")
 
@@ -113,12 +115,8 @@ def _results(path):
             f"Received: '{path}', which has none."
         )
     results = files.read_json(file)
-    if not isinstance(results, dict) or results.get("format") != workdir.FORMAT:
-        found = results.get("format") if isinstance(results, dict) else None
-        raise ValueError(
-            f"'{file}' must be of format {workdir.FORMAT}, which this version reads. Received: "
-            f"format {found!r}. Report with the kdkeras version that wrote it, or run it again."
-        )
+    found = results.get("format") if isinstance(results, dict) else None
+    intact.check_format(file, found, workdir.FORMAT)
     if "winner" in results and "space" in results:
         raise ValueError(
             f"'{path}' holds a search, whose page is '{path / 'search.html'}'. Report on the runs "
@@ -130,6 +128,16 @@ def _results(path):
     for name in ("models", "recipe", "environment", "seconds"):
         if not isinstance(results.get(name), dict):
             raise ValueError(_damaged(file, f"it has no {name!r}"))
+    for name in ("files", "exports", "distillation", "dataset"):
+        if not isinstance(results.get(name, {}), dict):
+            raise ValueError(_damaged(file, f"its {name!r} is no JSON object"))
+    if not all(isinstance(one, (int, float, type(None))) for one in results["seconds"].values()):
+        raise ValueError(_damaged(file, "its 'seconds' are no numbers"))
+    if not isinstance(results["recipe"].get("dataset"), str):
+        raise ValueError(_damaged(file, "its recipe has no dataset"))
+    terms = results.get("distillation", {}).get("terms", [])
+    if not isinstance(terms, list) or not all(isinstance(term, dict) for term in terms):
+        raise ValueError(_damaged(file, "its distillation has no terms"))
     return results
 
 
@@ -147,8 +155,11 @@ def _run(path, results):
         for key, value in model["test"].items():
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise ValueError(_damaged(file, f"its {role}'s {key} is no number: {value!r}"))
-    classes = _classes(path, results)
     roles = [role for role in ROLES if role in results["models"]]
+    for name in ("labels.txt", workdir.PREDICTIONS, *(f"logs/{role}.csv" for role in roles)):
+        if (path / name).exists():
+            intact.check(path / name)
+    classes = _classes(path, results)
     ids, labels, logits = _predictions(path / workdir.PREDICTIONS, roles, len(classes))
     tests = {}
     for role in roles:
@@ -179,11 +190,13 @@ def _run(path, results):
 
 def _classes(path, results):
     names = results.get("dataset", {}).get("class_names")
+    if names is not None and not isinstance(names, list):
+        raise ValueError(_damaged(path / "results.json", "its dataset has no class names"))
     if names is None:
         file = path / "labels.txt"
         if not file.exists():
             raise ValueError(f"'{file}' is not there, and names the classes. Run it again.")
-        names = file.read_text(encoding="utf-8").splitlines()
+        names = archives.class_names(file)
     return tuple(map(str, names))
 
 
@@ -225,9 +238,9 @@ def _log(file):
     """The columns of a training's log; `{}` where there is none, as of a teacher from a file."""
     if not file.exists():
         return {}
-    with open(file, encoding="utf-8", newline="") as opened:
-        rows = list(csv.DictReader(opened))
     try:
+        with open(file, encoding="utf-8", newline="") as opened:
+            rows = list(csv.DictReader(opened))
         return {name: [float(row[name] or "nan") for row in rows] for name in rows[0]}
     except (IndexError, TypeError, ValueError) as error:
         raise ValueError(_damaged(file, "it is not a table of numbers")) from error
@@ -235,8 +248,10 @@ def _log(file):
 
 def _exports(path, results):
     file = path / "export" / "report.json"
-    found = files.read_json(file) if file.exists() else results.get("exports", {})
-    if found and not isinstance(found.get("files"), dict):
+    if not file.exists():
+        return results.get("exports", {})
+    found = intact.read(file, exported.FORMAT)
+    if not isinstance(found.get("files"), dict):
         raise ValueError(_damaged(file, "it names no files"))
     return found
 
@@ -244,7 +259,7 @@ def _exports(path, results):
 def _attacks(path):
     found = {}
     for file in sorted(path.glob("**/attack/*/report.json")):
-        report = files.read_json(file)
+        report = intact.read(file, records.VERSION)
         wanted = ("model", "threat_model", "worst_case", "curve", "verdict")
         missing = [name for name in wanted if name not in report]
         if missing:

@@ -75,7 +75,7 @@ def evaluate(
         ValueError: Anything that would make the figures wrong: an epsilon in 0..255, pixels outside
             [0, 1], labels out of range, no examples, a model that gives probabilities or is random
             at inference, a `.tflite` file without a surrogate; the results of something else in
-            the folder; a missing library.
+            the folder, or another process that is writing there; a missing library.
 
     Example:
 
@@ -96,45 +96,45 @@ def evaluate(
     shown, _ = samples.evenly(candidates, candidates, SHOWN)
     ball = {"epsilon": epsilon, "norm": norm, "seed": seed, "shape": images.shape[1:]}
     wanted, left_out = suites.attacks(suite, **ball, classes=logits.shape[-1])
-    folder = None
-    if path is not None:
-        folder = records.Folder(path, _identity(target, images, labels, ball), overwrite)
-
+    identity = None if path is None else _identity(target, images, labels, ball)
     points, more = suites.curve(**ball)
     outcomes = {"clean": {"right": clean, "pictures": images[shown], "seconds": 0.0}}
-    for attack in [*wanted, *more]:
-        found = folder.stored(attack, len(images)) if folder else None
-        if found is None:
-            if verbose:
-                print(f"{attack.title} ...", file=sys.stderr, flush=True)
-            standing = outcomes[attack.after or "clean"]["right"]
-            sizes = {"batch_size": batch_size, "verbose": verbose}
-            found = running.run(attack, target, images, labels, standing, shown, **sizes)
-            if folder:
-                folder.store(attack, found)
-        outcomes[attack.name] = found
-    zero = None
-    if target.surrogate is None:
-        zero = running.without_gradient(target, images, labels, batch_size=batch_size)
+    with records.opened(path, identity, overwrite) as folder:
+        for attack in [*wanted, *more]:
+            found = folder.stored(attack, len(images)) if folder else None
+            if found is None:
+                if verbose:
+                    print(f"{attack.title} ...", file=sys.stderr, flush=True)
+                standing = outcomes[attack.after or "clean"]["right"]
+                sizes = {"batch_size": batch_size, "verbose": verbose}
+                found = running.run(attack, target, images, labels, standing, shown, **sizes)
+                if folder:
+                    folder.store(attack, found)
+            outcomes[attack.name] = found
+        zero = None
+        if target.surrogate is None:
+            zero = running.without_gradient(target, images, labels, batch_size=batch_size)
 
-    report = {
-        "model": target.name,
-        "suite": suite,
-        "threat_model": reports.threat_model(target, ball, *logits.shape),
-        "versions": reports.versions(suite),
-        **reports.rows(wanted, outcomes),
-        "left_out": left_out,
-        "curve": reports.curve(points, outcomes),
-    }
-    report["gates"] = reports.found_by_gates(report, outcomes, zero)
-    report["verdict"], report["reliable"] = reports.verdict(report, target.surrogate)
-    if folder:
-        files.write_json(folder.path / records.REPORT, report)
-        drawing.curve(folder.path / records.CURVE, report["curve"], epsilon, norm)
-        found = outcomes["pgd20_margin"]["pictures"]
-        said = [targets.classes_of(np.asarray(target.logits(x))) for x in (images[shown], found)]
-        path = folder.path / records.PICTURES
-        drawing.adversarial(path, images[shown], found, labels[shown], *said, names=class_names)
+        report = {
+            "format": records.VERSION,
+            "model": target.name,
+            "suite": suite,
+            "threat_model": reports.threat_model(target, ball, *logits.shape),
+            "versions": reports.versions(suite),
+            **reports.rows(wanted, outcomes),
+            "left_out": left_out,
+            "curve": reports.curve(points, outcomes),
+        }
+        report["gates"] = reports.found_by_gates(report, outcomes, zero)
+        report["verdict"], report["reliable"] = reports.verdict(report, target.surrogate)
+        if folder:
+            files.write_json(folder.path / records.REPORT, report, sealed=True)
+            drawing.curve(folder.path / records.CURVE, report["curve"], epsilon, norm)
+            found = outcomes["pgd20_margin"]["pictures"]
+            pair = images[shown], found
+            said = [targets.classes_of(np.asarray(target.logits(x))) for x in pair]
+            path = folder.path / records.PICTURES
+            drawing.adversarial(path, *pair, labels[shown], *said, names=class_names)
     return report
 
 

@@ -1,16 +1,38 @@
 """The folder of a report: what was found, pictures, and the attacks that are finished."""
 
+import contextlib
 import json
 import pathlib
 
 import numpy as np
 
-from kdkeras import files
+from kdkeras import files, locks
 
 VERSION = 1
 # What is stored as digests, which say nothing in a message.
 DIGESTS = ("model", "images", "labels")
 REPORT, CURVE, PICTURES = _OURS = ("report.json", "curve.png", "adversarial.png")
+
+
+@contextlib.contextmanager
+def opened(path, identity, overwrite):
+    """A block with a `Folder`, which no other process writes meanwhile.
+
+    Args:
+        path: The folder; None for none, in which case the block has None.
+        identity, overwrite: As of `Folder`.
+
+    Raises:
+        ValueError: Something else stands there, or another process is writing there.
+    """
+    if path is None:
+        yield None
+        return
+    path = pathlib.Path(path)
+    with locks.alone(path / locks.NAME, of=path):
+        files.sweep(path, _OURS)
+        files.sweep(path / "attacks")
+        yield Folder(path, identity, overwrite)
 
 
 class Folder:
@@ -30,17 +52,24 @@ class Folder:
         self.attacks = self.path / "attacks"
         identity = {"version": VERSION, **json.loads(json.dumps(identity))}
         there = self.attacks / "identity.json"
-        if not overwrite:
+        # What stands while another's attacks are removed: who is killed meanwhile goes on with it.
+        clearing = {"clearing_for": identity}
+        anew = overwrite or (there.exists() and files.read_json(there) == clearing)
+        if not anew:
             self._refuse_others(there, identity)
         self.attacks.mkdir(parents=True, exist_ok=True)
-        if overwrite:
-            for old in [there, *self.attacks.glob("*.npz"), *map(self.path.joinpath, _OURS)]:
+        if anew:
+            files.write_json(there, clearing, sealed=True)
+            for old in [*self.attacks.glob("*.npz"), *map(self.path.joinpath, _OURS)]:
                 old.unlink(missing_ok=True)
-        files.write_json(there, identity)
+        files.write_json(there, identity, sealed=True)
 
     def _refuse_others(self, there, identity):
         if there.exists():
-            differing = "; ".join(_differences(files.read_json(there), identity))
+            stored = files.read_json(there)
+            if not isinstance(stored, dict):
+                raise ValueError(f"'{there}' is damaged. Delete '{self.path}' to begin again.")
+            differing = "; ".join(_differences(stored, identity))
             if differing:
                 raise ValueError(
                     f"'{self.path}' holds the attacks on something else ({differing}). Take "

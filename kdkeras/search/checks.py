@@ -1,6 +1,6 @@
 """What is looked at before a search trains or writes anything."""
 
-from kdkeras import stages
+from kdkeras import files, stages
 from kdkeras.search import settings, spaces, studies, trying
 
 MODELS = ("method", "teacher", "student", "student_width")
@@ -75,7 +75,9 @@ def claim(folder):
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"`workdir` must be a folder. Received: '{folder}', which is a file.")
-    names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    there = folder.iterdir() if folder.exists() else []
+    # What a process that was killed had half written is no matter.
+    names = sorted(path.name for path in there if not files.TEMPORARY.fullmatch(path.name))
     foreign = [name for name in names if name not in OWN]
     if foreign or (names and "locks" not in names):
         raise ValueError(

@@ -42,7 +42,8 @@ def _concluded(search, compare_seeds):
     made = search.recipe_of(winner.user_attrs["settings"])
     made = dataclasses.replace(made, workdir=None, overwrite=False, resume=False)
     (folder / "best").mkdir(exist_ok=True)
-    files.write_json(folder / "best" / "recipe.json", {"format": workdir.FORMAT, **made.to_dict()})
+    stored = {"format": workdir.FORMAT, **made.to_dict()}
+    files.write_json(folder / "best" / "recipe.json", stored, sealed=True)
     files.write_text(folder / "trials.csv", _table(study, search.entries))
     shares, why_none = ranking.importance(study, search.recipe.seed)
     is_given = bool(as_given) and winner.number == as_given[0].number
@@ -74,7 +75,7 @@ def _concluded(search, compare_seeds):
         "trials": round(60.0 * studies.minutes(study), 1),
         "ending": round(time.monotonic() - started, 1),
     }
-    files.write_json(folder / "results.json", results)
+    files.write_json(folder / "results.json", results, sealed=True)
     files.write_text(folder / "search.html", pages.page_of(search, results))
     return results
 
@@ -84,7 +85,7 @@ def described(trial):
     kept = ("settings", "best_epoch", "epochs", "parameters", "seconds")
     found = {name: trial.user_attrs[name] for name in kept}
     return {
-        "number": trial.number,
+        "number": studies.place(trial),
         "value": trial.values[0],
         **trial.user_attrs["figures"],
         **found,
@@ -142,15 +143,15 @@ def _table(study, entries):
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(header)
-    for trial in study.get_trials(deepcopy=False):
+    for trial in sorted(studies.living(study), key=studies.place):
         said = trial.user_attrs
-        if "seconds" not in said:  # cut short, and in line again
+        if "seconds" not in said:  # another process is at it
             continue
         chosen = said["settings"]
         value = trial.values[0] if trial.values else max(said.get("curve", []), default="")
         rows.writerow(
             [
-                *(trial.number, trial.state.name.lower(), value, said.get("val_loss", "")),
+                *(studies.place(trial), trial.state.name.lower(), value, said.get("val_loss", "")),
                 *(said.get("epochs", 0), said.get("parameters", ""), round(said["seconds"], 2)),
                 *(chosen.get(name, "") for name in names),
             ]

@@ -35,7 +35,7 @@ class Progress:
     def waits(self):
         """Says, once, that trials of other processes are awaited."""
         if not self.waiting:
-            names = ", ".join(str(trial.number) for trial in studies.running(self.study))
+            names = ", ".join(str(studies.place(trial)) for trial in studies.running(self.study))
             self._say(f"Waiting for trials of another process, or of one that died: {names}")
         self.waiting = True
 
@@ -62,7 +62,7 @@ def line(trial, ranked):
         kind = "failed"
     best = f"best {ranked[0].values[0]:.2%}" if ranked else "best -"
     said = attributes["failed"] if kind == "failed" else described(attributes["settings"], 2)
-    text = f"{trial.number:>3} {kind:<8} {value:>7} {best:<12} {said}"
+    text = f"{studies.place(trial):>3} {kind:<8} {value:>7} {best:<12} {said}"
     text = " ".join(text.splitlines())
     return text if len(text) <= WIDTH else text[: WIDTH - 3] + "..."
 

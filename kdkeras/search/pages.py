@@ -71,21 +71,22 @@ def _progress(study):
     for trial in finished:
         so_far = max(so_far, trial.values[0])
         highest.append(so_far)
-    numbers = [trial.number for trial in finished]
+    numbers = [studies.place(trial) for trial in finished]
     values = [trial.values[0] for trial in finished]
     axes.step(numbers, highest, where="post", color=plots.BLUE, label="best so far")
     axes.plot(numbers, values, "o", color=plots.BLUE, label="finished")
     shown = [trial for trial in stopped if trial.user_attrs["curve"]]
     if shown:
         reached = [max(trial.user_attrs["curve"]) for trial in shown]
-        at = [trial.number for trial in shown]
+        at = [studies.place(trial) for trial in shown]
         axes.plot(at, reached, "x", color=plots.GREY, label="stopped early")
     axes.set(xlabel="trial", ylabel="objective")
     _in_percent(axes)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend()
     best = ranking.ranked(study)[0]
-    alt = f"Trial {best.number} is best with {best.values[0]:.2%}, of {len(finished)} finished."
+    number, value = studies.place(best), best.values[0]
+    alt = f"Trial {number} is best with {value:.2%}, of {len(finished)} finished."
     return page.figure(plots.svg(drawn, alt), "The objective by trial: where did the best stand?")
 
 
@@ -98,7 +99,7 @@ def _table(study, entries):
         chosen = [said["settings"].get(name, "-") for name in names]
         rows.append(
             [
-                *(str(trial.number), trial.state.name.lower()),
+                *(str(studies.place(trial)), trial.state.name.lower()),
                 "-" if value is None else f"{value:.2%}",
                 *(f"{one:.4g}" if isinstance(one, float) else str(one) for one in chosen),
             ]
@@ -193,13 +194,13 @@ def _curves(study):
         curve = trial.user_attrs["curve"]
         axes.plot(range(1, len(curve) + 1), curve, color=plots.SKY, linewidth=1.2)
     curve = best.user_attrs["curve"]
-    label = f"trial {best.number}, the best"
+    label = f"trial {studies.place(best)}, the best"
     axes.plot(range(1, len(curve) + 1), curve, color=plots.VERMILLION, linewidth=2.4, label=label)
     axes.set(xlabel="epoch", ylabel="objective")
     _in_percent(axes)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend()
-    alt = f"Trial {best.number} rises from {curve[0]:.2%} to {max(curve):.2%}."
+    alt = f"Trial {studies.place(best)} rises from {curve[0]:.2%} to {max(curve):.2%}."
     caption = "The objective by epoch: trials that were stopped early are grey, finished ones blue."
     return page.figure(plots.svg(drawn, alt), caption)
 

@@ -17,7 +17,7 @@ def ranked(study):
         return (
             *(-value if i == 0 else value for i, value in enumerate(trial.values)),
             trial.user_attrs["val_loss"],
-            trial.number,
+            studies.place(trial),
         )
 
     return sorted(studies.finished(study), key=order)

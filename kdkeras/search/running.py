@@ -82,9 +82,12 @@ def run(
     arguments.integer("compare_seeds", compare_seeds, low=0)
     wanted = trying.Objective(name=objective, weight=robust_weight, epsilon=robust_epsilon)
     checks.recipe(recipe)
+    recipe = dataclasses.replace(recipe, resume=False)  # which a search does in any case
     if recipe.workdir is None:
         recipe = dataclasses.replace(recipe, workdir=f"{recipe.directory}-search")
-    with runner.precision_policy(recipe.precision_policy), studies.hushed():
+    place = storage or recipe.directory / studies.FILE
+    policy = runner.precision_policy(recipe.precision_policy)
+    with policy, studies.hushed(), studies.reached(place):
         # The default space lies around what the recipe says.
         entries = spaces.parse(spaces.default(recipe) if space is None else space)
         if space is not None:
@@ -116,19 +119,31 @@ def _begun(recipe, entries, objective, storage, stack):
     there = checks.claim(folder)
     if recipe.overwrite and there:
         with locks.idle(folder / "locks" / "running", folder):
-            for path in [folder / name for name in there]:
+            # Without its locks, what is left when this is killed would not be known as a search's.
+            for path in [folder / name for name in there if name != "locks"]:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-    stack.enter_context(locks.shared(folder / "locks" / "running"))
     wanted = {
         "format": workdir.FORMAT,
         "recipe": settings.of_result(recipe),
         "space": {entry.name: entry.text.partition("=")[2] for entry in entries},
         "objective": objective.described(),
     }
-    study = studies.opened(
-        folder, storage, wanted, directions=objective.directions, epochs=recipe.epochs
-    )
-    files.write_json(folder / "recipe.json", {"format": workdir.FORMAT, **recipe.to_dict()})
+
+    def opened():
+        return studies.opened(
+            folder, storage, wanted, directions=objective.directions, epochs=recipe.epochs
+        )
+
+    def first():
+        files.sweep(folder)
+        files.sweep(folder / "best")
+        if storage is None:  # else processes may be at work that do not see this folder
+            studies.abandon(opened())
+
+    stack.enter_context(locks.joined(folder / "locks" / "running", first))
+    study = opened()
+    stored = {"format": workdir.FORMAT, **recipe.to_dict()}
+    files.write_json(folder / "recipe.json", stored, sealed=True)
     return study
 
 
@@ -200,17 +215,14 @@ class _Search:
         return True
 
     def _train_one(self, objective, begun):
-        known = self.study.get_trials(deepcopy=False)
-        if not known and self.as_given() is not None:
+        if self.as_given() is not None and not studies.has_as_given(self.study):
             self.study.enqueue_trial(self.as_given(), user_attrs={"as_given": True})
+        place = studies.free_place(self.study)
         grouped = any(entry.choices is not None for entry in self.entries)
-        self.study.sampler = studies.sampler(self.recipe.seed, len(known), grouped=grouped)
+        self.study.sampler = studies.sampler(self.recipe.seed, place, grouped=grouped)
 
         def train(trial):
-            try:
-                return objective(trial, begun)
-            except KeyboardInterrupt:
-                studies.again(self.study, trial)
-                raise
+            trial.set_user_attr("place", place)
+            return objective(trial, begun)
 
         self.study.optimize(train, n_trials=1, catch=(trying.Unmeasured,))

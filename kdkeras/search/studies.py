@@ -5,11 +5,14 @@ import sqlite3
 import time
 import warnings
 
-from kdkeras import locks
+from kdkeras import files, locks
+from kdkeras.search import sealing
 
 FILE, NAME = "study.db", "kdkeras search"
 # What SQLite may leave beside its file.
 BESIDE = ("", "-journal", "-wal", "-shm")
+# Bytes of the header of a file of SQLite.
+LEAST = 100
 # Seconds: a trial of which nothing was heard for so long belongs to a process that died.
 HEARTBEAT, GRACE = 15, 60
 # So many trials reach the last epoch before one is pruned, and are drawn before any is modelled.
@@ -41,6 +44,31 @@ def hushed():
         optuna.logging.set_verbosity(before)
 
 
+@contextlib.contextmanager
+def reached(place):
+    """A block in which a study's database that fails is an error of its file.
+
+    Args:
+        place: The file, or the database's URL.
+
+    Raises:
+        OSError: It cannot be read or written any more: its disk is full, or gone.
+    """
+    import optuna
+    import sqlalchemy
+
+    try:
+        yield
+    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        # Optuna's own says nothing of the reason, which is its cause.
+        said = error if isinstance(error, sqlalchemy.exc.SQLAlchemyError) else error.__cause__
+        reason = str(said or error).splitlines()[0]
+        raise OSError(
+            f"The study '{place}' could not be read or written: {reason}. Check that it is there "
+            "and that its disk has room; the same command goes on."
+        ) from error
+
+
 def opened(folder, storage, wanted, *, directions, epochs):
     """The study of a search: begun, or gone on with.
 
@@ -58,11 +86,11 @@ def opened(folder, storage, wanted, *, directions, epochs):
         ValueError: The storage cannot be used, or holds something else, or another search.
     """
     import optuna
-    import sqlalchemy
 
     with locks.held(folder / "locks" / "study"):
         if storage is None:
             _check_file(folder / FILE)
+            _make_tables(folder / FILE)
         url = storage or f"sqlite:///{folder / FILE}"
         wait = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
         try:
@@ -71,17 +99,19 @@ def opened(folder, storage, wanted, *, directions, epochs):
                 engine_kwargs=wait,
                 heartbeat_interval=HEARTBEAT,
                 grace_period=GRACE,
-                heartbeat_stale_trial_callback=again,
             )
             known = optuna.get_all_study_names(kept)
             study = optuna.create_study(
                 study_name=NAME, storage=kept, directions=directions, load_if_exists=True
             )
             before = study.user_attrs.get("search")
-            if before is None and not known:
+            # Of this name and empty: its process was killed before it had said what it is of.
+            if before is None and (not known or known == [NAME] and not study.get_trials()):
+                known = []
                 study.set_user_attr("search", wanted)
-        except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
+            sealing.check(study)
+        except Exception as error:  # Of a damaged study, Optuna may fail in any way.
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ValueError(f"The study '{url}' cannot be used: {reason}") from error
         if known and before is None:
             raise ValueError(
@@ -121,12 +151,18 @@ def _flat(tree, front=""):
 
 def _check_file(path):
     """Refuses a file that is no study, before anything is written into it."""
-    if not path.exists() or not path.stat().st_size:
-        return
     advice = "Take it away, or give another `workdir`, or `overwrite` to begin anew."
+    size = path.stat().st_size if path.exists() else 0
+    if size < LEAST:
+        if size or path.with_name("recipe.json").exists():
+            raise ValueError(
+                f"The study '{path}' is damaged: it is cut to {size} bytes, or not there any more. "
+                f"Bring it back from a copy. {advice}"
+            )
+        return
     try:
         with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection:
-            (sound,) = connection.execute("PRAGMA quick_check").fetchone()
+            (sound,) = connection.execute("PRAGMA integrity_check").fetchone()
             names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
             names = {name for (name,) in names}
     except sqlite3.DatabaseError as error:
@@ -137,6 +173,15 @@ def _check_file(path):
         raise ValueError(f"'{path}' is no study: it has the tables {sorted(names)}. {advice}")
 
 
+def _make_tables(path):
+    """Makes an empty database where there is none, so that it is there whole or not at all."""
+    import optuna
+
+    if not path.exists():
+        with files.atomic_path(path) as temporary:
+            optuna.storages.RDBStorage(f"sqlite:///{temporary}").engine.dispose()
+
+
 def pruner(epochs):
     """Successive halving of trials of so many epochs, once the first ones are whole."""
     import optuna
@@ -145,16 +190,30 @@ def pruner(epochs):
         """Successive halving that lets the first trials reach the last epoch."""
 
         def prune(self, study, trial):
-            halved = super().prune(study, trial)  # which notes the value in any case
+            halved = super().prune(_Living(study), trial)  # which notes the value in any case
             return halved and len(finished(study)) >= FIRST
 
     return AfterTheFirst(min_resource=max(1, epochs // 6), reduction_factor=2)
 
 
-def sampler(seed, number, *, grouped):
-    """The sampler of one trial: what it draws hangs on the seed, the number and the trials before.
+class _Living:
+    """A study without the trials that were cut short, whose rungs their successors climb anew."""
 
-    So a search that was interrupted, or is shared, draws nothing twice.
+    def __init__(self, study):
+        self._study = study
+
+    def __getattr__(self, name):
+        return getattr(self._study, name)
+
+    def get_trials(self, deepcopy=True):
+        del deepcopy
+        return living(self._study)
+
+
+def sampler(seed, place, *, grouped):
+    """The sampler of one trial: what it draws hangs on the seed, the place and the trials before.
+
+    A trial that was cut short is drawn again, in its place, and nothing is drawn twice.
     """
     import optuna
 
@@ -163,15 +222,38 @@ def sampler(seed, number, *, grouped):
         multivariate=True,
         group=grouped,
         constant_liar=True,
-        seed=(seed * 1_000_003 + number) % 2**32,
+        seed=(seed * 1_000_003 + place) % 2**32,
     )
 
 
-def again(study, trial):
-    """Puts the settings of a trial that came to no end in line once more."""
-    marked = {name: trial.user_attrs[name] for name in ("as_given",) if name in trial.user_attrs}
-    # Not with Optuna's own callback: it hands on the rungs that the trial had climbed, too.
-    study.enqueue_trial(trial.params, user_attrs=marked)
+def abandon(study):
+    """Gives up the trials that some process was at when it died: no other is at work."""
+    import optuna
+
+    for trial in running(study):
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+
+
+def place(trial):
+    """The number of a trial among those that were not cut short."""
+    return trial.user_attrs.get("place", trial.number)
+
+
+def free_place(study):
+    """The first place that no trial has; it is that of a trial that was cut short, if one was."""
+    taken = {place(trial) for trial in living(study)}
+    return next(number for number in range(len(taken) + 1) if number not in taken)
+
+
+def has_as_given(study):
+    """Whether the settings of the recipe as given are tried, or in line."""
+    return any("as_given" in trial.user_attrs for trial in [*living(study), *_in(study, "WAITING")])
+
+
+def living(study):
+    """The trials that were not cut short, in order."""
+    found = [trial for of in (finished, pruned, failed, running) for trial in of(study)]
+    return sorted(found, key=lambda trial: trial.number)
 
 
 def finished(study):
@@ -196,7 +278,7 @@ def pruned(study):
 
 def counted(study):
     """How much of the budget of trials is spent, or being spent."""
-    return sum(len(of(study)) for of in (finished, pruned, failed, running))
+    return len(living(study))
 
 
 def minutes(study):

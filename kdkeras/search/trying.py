@@ -1,7 +1,6 @@
 """One trial: a student trained with the settings that are tried, and measured by validation."""
 
 import dataclasses
-import math
 import os
 import socket
 import time
@@ -9,8 +8,8 @@ import time
 import keras
 import tensorflow as tf
 
-from kdkeras import arguments, choices, evaluation, robustness
-from kdkeras.search import settings, spaces, studies
+from kdkeras import arguments, callbacks, choices, evaluation, robustness
+from kdkeras.search import sealing, settings, spaces, studies
 
 OBJECTIVES = ("accuracy", "mixed", "pareto")
 
@@ -72,7 +71,7 @@ class Objective:
 
 
 class _Watch(keras.callbacks.Callback):
-    """Measures each epoch, reports it, and stops what is lost or out of time."""
+    """Measures each epoch, reports it, and stops what is behind or out of time."""
 
     def __init__(self, measured, trial, is_over):
         super().__init__()
@@ -80,10 +79,6 @@ class _Watch(keras.callbacks.Callback):
         self.values, self.figures, self.verdict = [], [], None
 
     def on_epoch_end(self, epoch, logs=None):
-        lost = [name for name in ("loss", "val_loss") if not math.isfinite(logs[name])]
-        if lost:
-            self._stop(f"the {lost[0]} became {logs[lost[0]]} in epoch {epoch + 1}")
-            return
         value, figures = self.measured(logs)
         self.values.append(value)
         self.figures.append(figures)
@@ -116,12 +111,23 @@ class Trials:
         self.images, self.labels = evaluation.collect(search.splits.validation)
 
     def __call__(self, trial, begun):
-        """Trains and measures; the objective's value, or a pair of them.
+        """Trains and measures; a list of the objective's value, or of both.
 
         Args:
             trial: `optuna.Trial`.
             begun: Called once its settings are in the study, for others to see.
         """
+        import optuna
+
+        try:
+            found = self._measured(trial, begun)
+        except (Unmeasured, optuna.TrialPruned):
+            sealing.seal(trial, [])
+            raise
+        sealing.seal(trial, found)
+        return found
+
+    def _measured(self, trial, begun):
         import optuna
 
         chosen = spaces.suggested(self.search.entries, trial, self.search.refusal)
@@ -134,14 +140,13 @@ class Trials:
         if twin is not None:
             for name in ("curve", "epochs", "best_epoch", "parameters", "val_loss", "figures"):
                 trial.set_user_attr(name, twin.user_attrs[name])
-            trial.set_user_attr("same_as", twin.number)
+            trial.set_user_attr("same_as", studies.place(twin))
             trial.set_user_attr("seconds", time.monotonic() - started)
             return twin.values
         try:
             watch, student = self._trained(trial, chosen)
         except (ValueError, tf.errors.ResourceExhaustedError) as error:
-            short = isinstance(error, tf.errors.ResourceExhaustedError)
-            trial.set_user_attr("failed", "out of memory" if short else str(error))
+            trial.set_user_attr("failed", _reason(error))
             trial.set_user_attr("seconds", time.monotonic() - started)
             raise Unmeasured(trial.user_attrs["failed"]) from error
         trial.set_user_attr("seconds", time.monotonic() - started)
@@ -150,16 +155,13 @@ class Trials:
         if watch.verdict in ("pruned", "time"):
             trial.set_user_attr("stopped", watch.verdict)
             raise optuna.TrialPruned(watch.verdict)
-        if watch.verdict is not None:
-            trial.set_user_attr("failed", watch.verdict)
-            raise Unmeasured(watch.verdict)
         best = max(range(len(watch.values)), key=lambda epoch: (watch.values[epoch], -epoch))
         trial.set_user_attr("best_epoch", best + 1)
         trial.set_user_attr("parameters", student.count_params())
         trial.set_user_attr("val_loss", watch.figures[best]["val_loss"])
         trial.set_user_attr("figures", watch.figures[best])
         value = watch.values[best]
-        return (value, student.count_params()) if self.objective.name == "pareto" else value
+        return [value, student.count_params()] if self.objective.name == "pareto" else [value]
 
     def _trained(self, trial, chosen):
         recipe = self.answers.recorded(self.search.recipe_of(chosen))
@@ -179,6 +181,13 @@ class Trials:
             if other.user_attrs["settings"] == chosen:
                 return other
         return None
+
+
+def _reason(error):
+    """Why a trial failed, in a few words where there are."""
+    if isinstance(error, tf.errors.ResourceExhaustedError):
+        return "out of memory"
+    return error.what if isinstance(error, callbacks.NotFinite) else str(error)
 
 
 def names_of(recipe):

@@ -4,6 +4,7 @@ import dataclasses
 
 import keras
 
+from kdkeras import callbacks as watching
 from kdkeras import choices, feeding, stages, training
 from kdkeras.search import dials
 
@@ -65,6 +66,9 @@ class World:
             recipe: `kdkeras.Recipe`.
             answers: None, or the `kdkeras.cache.Cache` to learn from.
             callbacks: As `keras.Model.fit` takes them.
+
+        Raises:
+            kdkeras.callbacks.NotFinite: The loss, or a weight, became NaN or infinite.
         """
         keras.utils.set_random_seed(recipe.seed)
         for variable, value in zip(self.variables, self.start, strict=True):
@@ -79,7 +83,7 @@ class World:
             feeding.batches("student", recipe, self.splits, answers=answers),
             epochs=recipe.epochs,
             validation_data=self.validation,
-            callbacks=list(callbacks),
+            callbacks=[watching.FiniteLoss(), *callbacks],
             shuffle=False,
             verbose=0,
         )
