@@ -1,4 +1,4 @@
-"""Teachers that are files: loaded, and found fit for the data."""
+"""Models that are files: teachers, found fit for the data, and what a run goes on with."""
 
 from kdkeras import archives, intact, runtimes
 from kdkeras.callbacks import causes
@@ -34,3 +34,19 @@ def load(path, role, splits):
             "it again."
         )
     return model
+
+
+def restore(model, path):
+    """Gives a model the weights of a file that a run wrote of it.
+
+    Raises:
+        ValueError: The file holds a model of other weights, or cannot be read.
+    """
+    stored = archives.model(path).get_weights()
+    shapes = [[weights.shape for weights in of] for of in (stored, model.get_weights())]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"'{path}' is not the model that the settings ask for: its weights have other shapes. "
+            "Bring the run's recipe.json back from a copy, or begin anew with `overwrite`."
+        )
+    model.set_weights(stored)

@@ -5,7 +5,6 @@ import inspect
 import keras
 
 from kdkeras import (
-    archives,
     arguments,
     callbacks,
     choices,
@@ -207,7 +206,7 @@ def train(name, built, recipe, splits, answers=None):
     record_path = recipe.directory / "logs" / f"{name}.json"
     together = recipe.method in choices.TRAIN_TOGETHER and "student" in built
     if (recipe.resume or together and name == "teacher") and path.exists() and record_path.exists():
-        built[name].set_weights(archives.model(path).get_weights())
+        loading.restore(built[name], path)
         return files.read_json(record_path)
     from_file = name == "teacher" and recipe.teacher.endswith(".keras")
     if not recipe.quiet:

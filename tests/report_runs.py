@@ -55,7 +55,7 @@ def write_run(
         "seconds": {"student": 75.0, "all": 300.0},
         "environment": {"python": "3.11"},
         "distillation": {"method": "hinton", "terms": [{"loss": "soft", "temperature": 4.0}]},
-        "files": {"student.keras": "0" * 64},
+        "files": {"export/student.tflite": "0" * 64},
         "recipe": dataclasses.asdict(settings),
     }
     folder.mkdir(parents=True)

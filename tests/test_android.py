@@ -12,6 +12,8 @@ from kdkeras import export
 from kdkeras.cli import known
 from kdkeras.export import contents
 
+pytestmark = pytest.mark.usefixtures("quick_children")
+
 ANDROID = pathlib.Path(__file__).parent.parent / "examples" / "android"
 KOTLIN = (ANDROID / "StudentClassifier.kt").read_text()
 README = (ANDROID / "README.md").read_text()

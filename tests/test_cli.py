@@ -275,7 +275,7 @@ def test_predict_names_bad_files(capsys, work, tmp_path):
     words = [str(tmp_path / "notes.png"), f"--model={work / 'student.keras'}"]
     status, _, err = run(capsys, "predict", *words)
     assert status == 1
-    assert "notes.png cannot be used as a picture" in err
+    assert "notes.png' cannot be used as a picture" in err
 
 
 # -- a work directory that is taken --------------------------------------------------------------

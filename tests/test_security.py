@@ -388,7 +388,7 @@ def test_pictures_that_declare_too_much_are_not_decoded(kind, tmp_path, monkeypa
     said = r"it declares \d+ x \d+ pixels, more than 67,108,864"
     if kind == "gif of a small screen":
         said = "its frames declare more than 268,435,456 pixels together"
-    with pytest.raises(ValueError, match=f"huge cannot be used as a picture: {said}"):
+    with pytest.raises(ValueError, match=f"huge' cannot be used as a picture: {said}"):
         data.read_picture(tmp_path / "huge", 8)
 
 
@@ -435,7 +435,7 @@ def test_predict_refuses_a_huge_picture_with_status_1(tmp_path, capsys):
     words = ["predict", str(tmp_path / "huge.png"), f"--model={tmp_path / 'x.keras'}"]
     assert cli.main(words) == 1
     error = capsys.readouterr().err
-    assert "huge.png cannot be used as a picture: it declares 60000 x 60000 pixels" in error
+    assert "huge.png' cannot be used as a picture: it declares 60000 x 60000 pixels" in error
     assert "Traceback" not in error
 
 

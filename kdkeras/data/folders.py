@@ -72,7 +72,7 @@ def read_picture(path, image_size):
     """
     image, fault = _decode(path, image_size)
     if fault:
-        raise ValueError(f"{path} cannot be used as a picture: {fault}.")
+        raise ValueError(f"'{path}' cannot be used as a picture: {fault}.")
     return examples.scaled(tf.constant(image)).numpy()
 
 

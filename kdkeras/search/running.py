@@ -215,9 +215,8 @@ class _Search:
         return True
 
     def _train_one(self, objective, begun):
-        if self.as_given() is not None and not studies.has_as_given(self.study):
-            self.study.enqueue_trial(self.as_given(), user_attrs={"as_given": True})
         place = studies.free_place(self.study)
+        self._enqueue(place)
         grouped = any(entry.choices is not None for entry in self.entries)
         self.study.sampler = studies.sampler(self.recipe.seed, place, grouped=grouped)
 
@@ -226,3 +225,17 @@ class _Search:
             return objective(trial, begun)
 
         self.study.optimize(train, n_trials=1, catch=(trying.Unmeasured,))
+
+    def _enqueue(self, place):
+        """Puts the settings in line that are tried next, if that is known: given, or cut short."""
+        trials, living = self.study.get_trials(deepcopy=False), studies.living(self.study)
+        if any(trial.state.name == "WAITING" for trial in trials):
+            return
+        if self.as_given() is not None and not any("as_given" in one.user_attrs for one in living):
+            self.study.enqueue_trial(self.as_given(), user_attrs={"as_given": True})
+            return
+        dead = [one for one in trials if one.state.is_finished() and one not in living]
+        for one in dead[::-1]:
+            if studies.place(one) == place and "settings" in one.user_attrs:
+                self.study.enqueue_trial(one.params)
+                return

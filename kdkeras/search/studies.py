@@ -1,6 +1,7 @@
 """The study: Optuna's record of all trials, which several processes share, and its budget."""
 
 import contextlib
+import re
 import sqlite3
 import time
 import warnings
@@ -112,6 +113,7 @@ def opened(folder, storage, wanted, *, directions, epochs):
             sealing.check(study)
         except Exception as error:  # Of a damaged study, Optuna may fail in any way.
             reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = re.sub(r"^\(\S+\) ", "", reason)  # the driver's name of the error
             raise ValueError(f"The study '{url}' cannot be used: {reason}") from error
         if known and before is None:
             raise ValueError(
@@ -213,7 +215,7 @@ class _Living:
 def sampler(seed, place, *, grouped):
     """The sampler of one trial: what it draws hangs on the seed, the place and the trials before.
 
-    A trial that was cut short is drawn again, in its place, and nothing is drawn twice.
+    A trial that was cut short before its settings were known is drawn again, in its place.
     """
     import optuna
 
@@ -243,11 +245,6 @@ def free_place(study):
     """The first place that no trial has; it is that of a trial that was cut short, if one was."""
     taken = {place(trial) for trial in living(study)}
     return next(number for number in range(len(taken) + 1) if number not in taken)
-
-
-def has_as_given(study):
-    """Whether the settings of the recipe as given are tried, or in line."""
-    return any("as_given" in trial.user_attrs for trial in [*living(study), *_in(study, "WAITING")])
 
 
 def living(study):

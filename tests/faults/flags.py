@@ -37,18 +37,23 @@ def kinds(command):
     return {name: values[name].flag_type() for name in values if name not in NEVER}
 
 
-def single(seed, each):
+def single(seed, each, *, step=1):
     """Every flag of every command alone, with `each` values of it.
+
+    Args:
+        seed: Which values.
+        each: How many; of booleans, one.
+        step: One in so many flags is tried.
 
     Yields:
         Command lines, lists of strings.
     """
-    for place, command in enumerate(GIVEN):
-        for number, (name, kind) in enumerate(kinds(command).items()):
-            few = 1 if kind == "bool" else each
-            own = 1000 * seed + 100 * place + number
-            for value in nonsense.drawn(nonsense.of_flag(name, kind), few, own):
-                yield [command, *GIVEN[command], f"--{name}={value}"]
+    every = [(command, name, kind) for command in GIVEN for name, kind in kinds(command).items()]
+    for place in range(seed % step, len(every), step):
+        command, name, kind = every[place]
+        few = 1 if kind == "bool" else each
+        for value in nonsense.drawn(nonsense.of_flag(name, kind), few, 1000 * seed + place):
+            yield [command, *GIVEN[command], f"--{name}={value}"]
 
 
 def several(seed, count):

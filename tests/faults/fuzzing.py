@@ -11,8 +11,8 @@ COUNTS = {
     "single": (3, 1),
     "several": (250, 10),
     "files": (100, 5),
-    "recipes": (150, 6),
-    "results": (150, 6),
+    "recipes": (150, 5),
+    "results": (150, 4),
     "names": (60, 4),
     "spaces": (150, 6),
     "clusters": (150, 10),
@@ -35,9 +35,7 @@ def run(seed, quick):
     """
     count = {name: few if quick else all_of_them for name, (all_of_them, few) in COUNTS.items()}
     with precious.filled() as folder, precious.stopped_at_work():
-        alone = list(flags.single(seed, count["single"]))
-        if quick:
-            alone = alone[seed % FEW :: FEW]
+        alone = flags.single(seed, count["single"], step=FEW if quick else 1)
         yield flags.tally("flags, each alone", alone, folder)
         several = flags.several(seed, count["several"])
         yield flags.tally("flags, several at once", several, folder)

@@ -254,9 +254,12 @@ def _judged(words, known, status, printed, said, names):
     message = said[said.rindex(begins) :]
     known = {*known, "flagfile"}
     values = [*names, *(word.partition("=")[2] or word for word in words[1:])]
+    values += [part for value in values for part in value.split(",") if part]
     named = any(f"--{name}" in message or f"`{name}`" in message for name in known)
     named |= re.search("Received: |Unknown command line flag|Name the ", message) is not None
-    named |= any(value[:20] in message if value[1:] else f"'{value}" in message for value in values)
+    named |= any(
+        value[:20] in message if value.strip()[1:] else f"'{value}" in message for value in values
+    )
     if not named:
         return f"status {status}, and names nothing: {_last(said)}"
     return None

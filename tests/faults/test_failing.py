@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from . import failing
+from . import failing, layers
 
 
 def test_commands_survive_disks_that_fail(tmp_path):
@@ -21,7 +21,7 @@ def test_commands_survive_disks_that_fail(tmp_path):
 def test_the_layer_fails_the_call_that_it_is_told_to(tmp_path):
     inside = tmp_path / "inside"
     inside.mkdir()
-    layer = failing.Layer(inside, "write", 1, errno.ENOSPC)
+    layer = layers.Layer(inside, "write", 1, errno.ENOSPC)
     with layer():
         (inside / "a").write_text("first")
         (tmp_path / "outside").write_text("not counted")
@@ -33,7 +33,7 @@ def test_the_layer_fails_the_call_that_it_is_told_to(tmp_path):
     # What opens a file for writing is where folders may vanish, too.
     found = {"open": 2, "vanish": 2, "write": 2, "fsync": 0, "replace": 1, "mkdir": 0}
     assert layer.calls == found
-    with failing.Layer(inside, "vanish", 0, errno.ENOENT)():
+    with layers.Layer(inside, "vanish", 0, errno.ENOENT)():
         (inside / "below").mkdir()
         with pytest.raises(FileNotFoundError):
             (inside / "below" / "c").write_text("third")

@@ -8,6 +8,7 @@ from kdkeras import (
     augment,
     cli,
     commands,
+    loading,
     losses,
     methods,
     perturbations,
@@ -15,7 +16,7 @@ from kdkeras import (
 
 from . import flags, fuzzing, nonsense, precious, soaking
 
-FEWEST = 130
+FEWEST = 140
 
 
 def test_nonsense_is_survived():
@@ -100,6 +101,12 @@ def test_what_may_be_replaced_is_what_was_named():
         ("train --teacher_width=1e16", 2, "--teacher_width must be at most 65536. Received"),
         ("train --flagfile=.", 2, "--flagfile cannot be read: Is a directory: '.'"),
         ("train --flagfile=noise", 2, "--flagfile must name text in UTF-8"),
+        (
+            "search --quiet --max_train=60 --teacher=mlp --student=mlp --workdir=w "
+            "--storage=sqlite:///noise",
+            1,
+            "The study 'sqlite:///noise' cannot be used: file is not a database",
+        ),
         ("train --quiet --dataset==;", 1, "a set of TensorFlow Datasets. Received: name='=;'"),
         ("evaluate noise --image_size=9000", 1, "--image_size must be at most 8192. Received"),
         ("certify a b", 1, "Name one model file: kdkeras certify MODEL. Received: 2"),
@@ -160,6 +167,15 @@ def test_memory_that_ends_is_said(monkeypatch, capsys):
 def test_arguments_that_were_lost(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_weights_of_another_shape_are_refused(tmp_path):
+    soaking.classifier().save(tmp_path / "teacher.keras")
+    other = soaking.classifier(channels=5)
+    before = other.get_weights()
+    with pytest.raises(ValueError, match="teacher.keras' is not the model that the settings ask"):
+        loading.restore(other, tmp_path / "teacher.keras")
+    assert all((a == b).all() for a, b in zip(before, other.get_weights(), strict=True))
 
 
 def models():
