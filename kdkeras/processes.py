@@ -25,7 +25,8 @@ def run(module, *words):
         [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
     )
     # -P: what happens to stand in the current folder is not imported.
-    command = [sys.executable, "-P", "-m", "kdkeras.processes", module, *map(str, words)]
+    command = [sys.executable, "-P", "-m", "kdkeras.processes", str(os.getpid()), module]
+    command += map(str, words)
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
@@ -34,9 +35,10 @@ def last_lines(text, count=5):
     return "\n".join([line for line in text.splitlines() if line.strip()][-count:])
 
 
-def _main(module, *words):
+def _main(parent, module, *words):
     """Runs a module as `python -m` does, and no longer than the process that asked for it."""
-    threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
+    # Told, not looked up: a parent that is killed at once is gone before this process looks.
+    threading.Thread(target=_end_with, args=[int(parent)], daemon=True).start()
     sys.argv = [module, *words]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 

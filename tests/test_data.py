@@ -422,7 +422,7 @@ def test_read_picture_is_one_picture_or_a_named_fault(folder):
     np.testing.assert_array_equal(shown, np.full((8, 8, 3), np.float32(40) / np.float32(255)))
     with pytest.raises(ValueError, match="README.md' cannot be used as a picture: it is no PNG"):
         data.read_picture(folder / "README.md", 8)
-    with pytest.raises(ValueError, match="absent.png cannot be used.*cannot be read"):
+    with pytest.raises(ValueError, match="absent.png' cannot be used.*cannot be read"):
         data.read_picture(folder / "absent.png", 8)
 
 

@@ -305,7 +305,11 @@ def test_what_is_no_run(capsys, work, tmp_path):
         ("{", "results.json is not JSON, or is damaged"),
         ('{"format": 1}', "holds no results of kdkeras distill"),
         ('{"format": 7, "models": {}, "recipe": {}}', "must be of format 1. Received: format 7"),
-        ('{"format": 1, "models": {"student": {}}, "recipe": {}}', "'student.keras' is not there"),
+        (
+            '{"format": 1, "models": {"student": {}}, "recipe": {"dataset": "digits"}}',
+            "'student.keras' is not there",
+        ),
+        ('{"format": 1, "models": {}, "recipe": {}}', "damaged: it does not say which dataset"),
     ],
 )
 def test_results_that_cannot_be_used(capsys, tmp_path, results, message):

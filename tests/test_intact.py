@@ -221,9 +221,7 @@ def test_a_tflite_file_knows_its_own_digest(tmp_path):
     ):
         place = contents.index(part)
         spoilt.write_bytes(contents[:place] + bytes([contents[place] ^ 1]) + contents[place + 1 :])
-        with pytest.raises(
-            ValueError, match=f"cannot be read as a model: {message}"
-        ):
+        with pytest.raises(ValueError, match=f"cannot be read as a model: {message}"):
             runtimes.load(spoilt)
     assert runtimes.load(path).input_shape == (8, 8, 1)
     newer = tmp_path / "newer.tflite"

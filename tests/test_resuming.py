@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -342,6 +344,13 @@ def test_quantize_goes_on(tmp_path, monkeypatch, capsys):
         quantized(f"--workdir={tmp_path}", "--overwrite")
     with pytest.raises(Killed):
         quantized(f"--workdir={tmp_path}", "--resume")
+
+
+def test_a_child_of_a_process_that_is_gone_ends_at_once():
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    words = ["-m", "kdkeras.processes", str(gone.pid), "timeit", "-n1", "-r1", "while True: pass"]
+    assert subprocess.run([sys.executable, "-P", *words], timeout=60, check=False).returncode == 1
 
 
 # -- search ---------------------------------------------------------------------------------------

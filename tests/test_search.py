@@ -515,5 +515,5 @@ def test_command(whole, teacher, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(search, "run", terminated)
     assert cli.main(["search"]) == 143
-    assert "stopped. The same command goes on." in capsys.readouterr().err
+    assert "stopped. To go on: the same command with --resume." in capsys.readouterr().err
     assert cli.main(["search", "--space=alpha=1:0", "--trials=x"]) == 2

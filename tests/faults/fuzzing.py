@@ -17,7 +17,7 @@ COUNTS = {
     "spaces": (150, 6),
     "clusters": (150, 10),
     "arguments": (4, 1),
-    "values": (300, 60),
+    "values": (300, 75),
 }
 # One in so many flags, and arguments, is tried by `--quick`.
 FEW = 12
