@@ -35,10 +35,10 @@ def last_lines(text, count=5):
     return "\n".join([line for line in text.splitlines() if line.strip()][-count:])
 
 
-def _main(parent, module, *words):
+def _main(module, *words, parent=None):
     """Runs a module as `python -m` does, and no longer than the process that asked for it."""
-    # Told, not looked up: a parent that is killed at once is gone before this process looks.
-    threading.Thread(target=_end_with, args=[int(parent)], daemon=True).start()
+    parent = os.getppid() if parent is None else parent
+    threading.Thread(target=_end_with, args=[parent], daemon=True).start()
     sys.argv = [module, *words]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
@@ -51,4 +51,5 @@ def _end_with(parent):
 
 
 if __name__ == "__main__":
-    _main(*sys.argv[1:])
+    # Told, not looked up: a parent that is killed at once is gone before this process looks.
+    _main(*sys.argv[2:], parent=int(sys.argv[1]))

@@ -16,7 +16,7 @@ import psutil
 
 from . import tallies
 
-ROUNDS, CONTROLS, WARM_UP, WINDOW = 200, 100, 20, 20
+ROUNDS, CONTROLS, WARM_UP, WINDOW = 200, 60, 20, 20
 # A `.tflite` file takes a process of seconds: every tenth round writes one beside its SavedModel.
 TENTH = 10
 # Of the memory of rounds 21 to 40, which that of the last 20 may leave by so much.
@@ -174,7 +174,7 @@ def tally(family, found, *, growing=()):
 
 
 def run(seed, quick):
-    """The soak, and two controls: without `clear_session`, and plain Keras models.
+    """The soak of one Distiller, and two controls: fresh ones, and fresh plain Keras models.
 
     Args:
         seed: Of the weights.
@@ -186,22 +186,22 @@ def run(seed, quick):
     import keras
 
     keras.utils.set_random_seed(seed)
-    count = 2 * (WARM_UP + WINDOW) if quick else ROUNDS
-    if quick:
-        yield tally("soak: fits of a Distiller", list(rounds(count, distilled, clear=True)))
-        return
+    made, done = distilled(), itertools.count(1)
     with tempfile.TemporaryDirectory() as folder:
-        done = itertools.count(1)
 
         def everything():
+            _used(made)
+            made.student.predict(pictures()[0], verbose=0)
             kinds = ("saved_model", "float32")[: 1 + (next(done) % TENTH == 0)]
-            exported(distilled().student, f"{folder}/out", kinds)
+            exported(made.student, f"{folder}/out", kinds)
 
-        found = list(rounds(count, everything, clear=True))
-    yield tally("soak: fit, evaluate, predict, export", found)
-    made = distilled()
-    yield tally("soak: one Distiller", list(rounds(count, lambda: _used(made), clear=False)))
-    for each, name in ((distilled, "a Distiller"), (plain, "a plain Keras model")):
-        found = list(rounds(CONTROLS, each, clear=False))
-        # What Keras and TensorFlow keep until they are told is theirs: it is said, not judged.
-        yield tally(f"soak: {name}, never cleared", found, growing=("memory",))
+        if quick:
+            found = list(rounds(2 * (WARM_UP + WINDOW), lambda: _used(made), clear=False))
+            yield tally("soak: fits and evaluations of a Distiller", found)
+            return
+        found = list(rounds(ROUNDS, everything, clear=False))
+    yield tally("soak: a Distiller fits, evaluates, predicts, exports", found)
+    for each, name in ((distilled, "Distillers"), (plain, "plain Keras models")):
+        found = list(rounds(CONTROLS, each, clear=True))
+        # Keras and TensorFlow keep the graph of each training: it is said, not judged.
+        yield tally(f"soak: fresh {name}, cleared", found, growing=("memory",))
