@@ -32,9 +32,9 @@ def check(path):
             if not file.exists() or files.digest(file) != digest:
                 raise ValueError(
                     f"'{file}' is not what '{folder / RESULTS}' says was written: it is damaged, "
-                    "or was replaced. Bring it back from a copy, or run it again; if it was "
-                    'replaced on purpose, set its entry in "files" there, and the "digest", to '
-                    "null."
+                    "or was replaced. Bring it back from a copy, or run it again with "
+                    '`overwrite`; if it was replaced on purpose, set its entry in "files" there, '
+                    'and the "digest", to null.'
                 )
         if named:
             return

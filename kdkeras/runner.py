@@ -152,7 +152,10 @@ def _named(stage):
         yield
     except callbacks.NotFinite as error:
         told = str(error)
-        error.args = (f"In training the {stage}, {told[0].lower()}{told[1:]}",)
+        error.args = (
+            f"In training the {stage}, {told[0].lower()}{told[1:]} A run keeps its settings: to "
+            "change them give `overwrite`, or another `workdir`.",
+        )
         raise
 
 

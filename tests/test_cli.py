@@ -81,6 +81,10 @@ def test_version(capsys):
         (["distill", "digits"], "Flags are written --name=value. Received: digits"),
         (["train", "--student=mlp"], "Unknown command line flag 'student'"),
         (["distill", "--overwrite", "--resume"], "Give --overwrite or --resume, not both"),
+        (
+            ["distill", "--resume", "--workdir=nowhere", "--quiet"],
+            "--resume needs a run to go on with. Received: --workdir=nowhere, where none is.",
+        ),
         (["distill", "--flagfile=/nowhere/flags"], "/nowhere/flags"),
     ],
 )

@@ -195,11 +195,20 @@ def _recipe(values):
     settings = {name: values[name].value for name in names}
     if settings.get("resume") and settings["workdir"]:
         stored = pathlib.Path(settings["workdir"]) / "recipe.json"
+        of_this_call = ("overwrite", "quiet", "verbose")
         if stored.exists():
             before = recipes.read(stored).to_dict()
             unsaid = [name for name in names if not values[name].present]
-            of_this_call = ("overwrite", "quiet", "verbose")
             settings.update({name: before[name] for name in unsaid if name not in of_this_call})
+        elif not any(
+            values[name].present
+            for name in values
+            if name not in (*of_this_call, "resume", "workdir")
+        ):
+            raise flags.Error(
+                f"--resume needs a run to go on with. Received: --workdir={settings['workdir']}, "
+                "where none is. To begin one, give its settings."
+            )
     return recipes.Recipe(**settings)
 
 

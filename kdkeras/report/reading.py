@@ -156,7 +156,8 @@ def _run(path, results):
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise ValueError(_damaged(file, f"its {role}'s {key} is no number: {value!r}"))
     roles = [role for role in ROLES if role in results["models"]]
-    for name in ("labels.txt", workdir.PREDICTIONS, *(f"logs/{role}.csv" for role in roles)):
+    models = (part for role in roles for part in (f"{role}.keras", f"logs/{role}.csv"))
+    for name in ("recipe.json", "labels.txt", workdir.PREDICTIONS, *models):
         if (path / name).exists():
             intact.check(path / name)
     classes = _classes(path, results)
