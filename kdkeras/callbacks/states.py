@@ -129,7 +129,7 @@ def _is_moved(model):
 
 
 def _array(variable):
-    return keras.ops.convert_to_numpy(variable.value)
+    return np.asarray(variable.numpy())  # of several workers' variables, too
 
 
 def _like(now, stored):
