@@ -144,7 +144,6 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._written = time.monotonic()
-        self._counted = self._written
 
     def on_train_batch_end(self, batch, logs=None):
         if self._sums:
@@ -185,7 +184,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _write(self, epoch, done, sums):
         now = time.monotonic()
-        self.seconds += now - self._counted
+        self.seconds += now - self._written
         about = {
             "identity": self.identity,
             "epoch": epoch,
@@ -195,7 +194,7 @@ class Checkpoint(keras.callbacks.Callback):
             "best": self.best,
         }
         states.write(self.path, about, [*states.variables(self.model), *sums])
-        self._written = self._counted = now
+        self._written = now
         self._unsaved = False
 
     @contextlib.contextmanager

@@ -8,6 +8,7 @@ import numpy as np
 
 import kdkeras
 from kdkeras import distiller, files, perturbations
+from kdkeras.callbacks import causes
 
 FORMAT = 1
 DRAWING = (perturbations.Gaussian, perturbations.Uniform, perturbations.PGD)
@@ -29,25 +30,18 @@ def weights(model):
 
 def variables(model):
     """`weights`, and the variables of the optimizers."""
-    found = weights(model) + model.optimizer.variables
-    if isinstance(model, distiller.Distiller) and model.train_teacher:
-        found += model.teacher.optimizer.variables
-    return found
+    return weights(model) + [v for one in causes.learners(model) for v in one.optimizer.variables]
 
 
 def metrics(model):
     """The sums that an epoch's figures are means of."""
-    found = list(model.metrics_variables)
-    if isinstance(model, distiller.Distiller) and model.train_teacher:
-        found += model.teacher.metrics_variables
-    return found
+    return [v for one in causes.learners(model) for v in one.metrics_variables]
 
 
 def prepare(model):
     """Makes the variables of the optimizers, which otherwise the first step would."""
-    model.optimizer.build(model.trainable_variables)
-    if isinstance(model, distiller.Distiller) and model.train_teacher:
-        model.teacher.optimizer.build(model.teacher.trainable_variables)
+    for one in causes.learners(model):
+        one.optimizer.build(one.trainable_variables)
 
 
 def digest(model):
