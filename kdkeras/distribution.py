@@ -96,6 +96,21 @@ def worker():
     return f"{kind}-{index}"
 
 
+def agreed(number, strategy=None):
+    """Whether all workers of a strategy say the same number; each waits for all of them.
+
+    Args:
+        number: Integer.
+        strategy: As of `strategy`; that in scope unless given. Without workers there is no doubt.
+    """
+    strategy = tf.distribute.get_strategy() if strategy is None else strategy
+    if not isinstance(strategy, slicing.MultiWorker):
+        return True
+
+    said = strategy.experimental_distribute_values_from_function(lambda _: tf.constant([number]))
+    return len(set(strategy.gather(said, axis=0).numpy().tolist())) == 1
+
+
 def ready(model):
     """Makes `fit` and `evaluate` of a plain model work under `strategy`; a Distiller's do.
 

@@ -5,7 +5,17 @@ import shutil
 
 import keras
 
-from kdkeras import archives, choices, evaluation, files, inference, quantization, recipe, stages
+from kdkeras import (
+    archives,
+    choices,
+    evaluation,
+    files,
+    inference,
+    quantization,
+    recipe,
+    stages,
+    training,
+)
 
 CALIBRATION = 256
 # Settings that methods have which are not carried over.
@@ -36,7 +46,7 @@ def train(built, settings, splits, *, calibration_images=CALIBRATION):
     """
     path = settings.directory / "quantized.keras"
     record_path = settings.directory / "logs" / "quantized.json"
-    if settings.resume and path.exists() and record_path.exists():
+    if settings.resume and training.is_finished(settings, "quantized"):
         return archives.model(path), files.read_json(record_path)
     keras.utils.set_random_seed(settings.seed)
     images = quantization.calibration_images(splits.train, calibration_images, seed=settings.seed)

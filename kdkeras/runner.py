@@ -105,7 +105,7 @@ def _carried_out(recipe, names, held):
         if recipe.method in choices.ADVERSARIAL:
             results.update(_under_attack(results["models"], built, images, labels, recipe))
     results["seconds"]["all"] = round(time.monotonic() - started, 1)
-    return workdir.finish(folder, results)
+    return workdir.finish(folder, results, strategy)
 
 
 def _trained(recipe, names, held):

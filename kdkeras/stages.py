@@ -205,7 +205,7 @@ def train(name, built, recipe, splits, answers=None):
     path = recipe.directory / f"{name}.keras"
     record_path = recipe.directory / "logs" / f"{name}.json"
     together = recipe.method in choices.TRAIN_TOGETHER and "student" in built
-    if (recipe.resume or together and name == "teacher") and path.exists() and record_path.exists():
+    if (recipe.resume or together and name == "teacher") and training.is_finished(recipe, name):
         loading.restore(built[name], path)
         return files.read_json(record_path)
     from_file = name == "teacher" and recipe.teacher.endswith(".keras")

@@ -4,7 +4,7 @@ import sys
 
 import keras
 
-from kdkeras import callbacks, files, logs
+from kdkeras import callbacks, distribution, files, logs
 from kdkeras import recipe as recipes
 from kdkeras.callbacks import states
 
@@ -48,6 +48,19 @@ def learning_rate(recipe, *, steps_per_epoch, epochs):
     if warmup:
         return keras.optimizers.schedules.PolynomialDecay(0.0, warmup, end_learning_rate=rate)
     return rate
+
+
+def is_finished(recipe, stage):
+    """Whether a model was trained and written, with its record, by every worker.
+
+    Args:
+        recipe: `kdkeras.Recipe`.
+        stage: "teacher", "control", "student" or "quantized".
+    """
+    folder = recipe.directory
+    written = folder / f"{stage}.keras", folder / "logs" / f"{stage}.json"
+    finished = all(path.exists() for path in written)
+    return distribution.agreed(int(finished)) and finished
 
 
 def fit(model, training, validation, *, recipe, stage, epochs, watched=None, ids=None):

@@ -163,16 +163,20 @@ def _is_own(name):
     return name in OWN or re.fullmatch(r"seed-\d+", name) is not None
 
 
-def finish(folder, results):
+def finish(folder, results, strategy=None):
     """Writes `results.json`, with the digest of every file it names, and removes the backups.
 
-    Of several workers, those that are not the chief remove their folder.
+    Of several workers, those that are not the chief remove their folder, once the chief's results
+    stand: without them all would have to go on.
     """
+    if not distribution.leads(results["recipe"]["strategy"]):
+        distribution.agreed(0, strategy)
+        shutil.rmtree(folder)
+        return results
     shutil.rmtree(folder / "backup", ignore_errors=True)
     results = {**results, "files": _digests(folder, folder)}
     files.write_json(folder / "results.json", results, sealed=True)
-    if not distribution.leads(results["recipe"]["strategy"]):
-        shutil.rmtree(folder)
+    distribution.agreed(0, strategy)
     return results
 
 

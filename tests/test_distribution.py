@@ -144,6 +144,36 @@ uneven = batches(7).map(weighed if strategy_name == "none" else plain)
 trained("uneven", lambda: distribution.ready(net(4)), uneven)
 """
 
+# Stops after two of three epochs and goes on; and what is not so at all workers.
+CHECKPOINTS = """
+import pathlib, tempfile
+
+def of_epochs(first):
+    return kdkeras.data.batches(split, 8, seed=3, first_epoch=first).map(plain)
+
+def checkpointed(path, epochs):
+    model = built(lambda: distribution.ready(net(4)))
+    checkpoint = kdkeras.callbacks.Checkpoint(path)
+    restored = checkpoint.restore(model)
+    rows = checkpoint.fit(model, of_epochs, epochs=epochs, verbose=0, shuffle=False)
+    weights = [w.tolist() for w in model.get_weights()]
+    found[f"{path.name} {epochs}"] = {"rows": rows, "weights": weights}
+    return restored
+
+with tempfile.TemporaryDirectory() as folder:
+    whole, stopped = (pathlib.Path(folder) / name for name in ("whole", "stopped"))
+    found["gone on with"] = [checkpointed(stopped, 2)]
+    earlier = stopped.read_bytes()
+    found["gone on with"] += [checkpointed(stopped, 3), checkpointed(whole, 3)]
+    if not found["chief"]:
+        stopped.write_bytes(earlier)
+    found["apart"] = refused(lambda: checkpointed(stopped, 3))
+    if not found["chief"]:
+        stopped.unlink()
+    found["missing"] = refused(lambda: checkpointed(stopped, 3))
+found["agreed"] = [distribution.agreed(number, strategy) for number in (7, int(found["chief"]))]
+"""
+
 # In mixed precision one example overflows: on one device, in one of two, in one of two processes.
 OVERFLOW = """
 keras.config.set_dtype_policy("mixed_float16")
@@ -211,10 +241,11 @@ def workers(script, count=2):
 @pytest.fixture(scope="module")
 def runs():
     """What one device, two devices and each of two processes found."""
-    single = start(TRAININGS + OVERFLOW, "none")
-    mirrored = start(TRAININGS + OVERFLOW + REFUSALS, "mirrored", 2)
+    trainings = TRAININGS + CHECKPOINTS + OVERFLOW
+    single = start(trainings, "none")
+    mirrored = start(trainings + REFUSALS, "mirrored", 2)
     single, mirrored = finish([single, mirrored])
-    first, second = finish(workers(TRAININGS + OVERFLOW + REFUSALS))
+    first, second = finish(workers(trainings + REFUSALS))
     return {"single": single, "mirrored": mirrored, "first": first, "second": second}
 
 
@@ -280,6 +311,27 @@ def test_replicas_draw_noise_of_their_own(runs):
 @pytest.mark.parametrize("run", SEVERAL)
 def test_slices_that_differ_by_one_weigh_a_little_differently(runs, run):
     assert largest_difference(runs["single"]["uneven"], runs[run]["uneven"]) < 1e-4
+
+
+@pytest.mark.parametrize("run", ["single", *SEVERAL])
+def test_a_training_goes_on_from_a_checkpoint(runs, run):
+    found = runs[run]
+    assert found["gone on with"] == [False, True, False]
+    stopped, whole = found["stopped 3"], found["whole 3"]
+    assert largest_difference(stopped, whole) <= 1e-6
+    assert len(stopped["rows"]) == 3
+    for one, other in zip(stopped["rows"], whole["rows"], strict=True):
+        assert one == pytest.approx(other, rel=1e-6)
+
+
+def test_workers_whose_checkpoints_differ_are_refused_and_do_not_wait_for_ever(runs):
+    assert [runs[run]["agreed"] for run in ("single", *SEVERAL)] == 2 * [[True, True]] + 2 * [
+        [True, False]
+    ]
+    for case in ("apart", "missing"):
+        assert [runs[run][case] for run in ("single", "mirrored")] == [None, None]
+        for run in ("first", "second"):
+            assert "Other workers' checkpoints are of other epochs than '" in runs[run][case]
 
 
 def test_slices_of_any_batch_are_the_batch():

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import keras
 import numpy as np
@@ -192,16 +193,15 @@ def test_a_finished_cache_is_taken_as_it_is_when_a_run_goes_on(recorded, tmp_pat
     assert tests[0] == pytest.approx(tests[1], abs=1e-6)
 
 
-def test_two_workers_run_one_command(recorded, tmp_path):
-    folder, results = recorded
-    ports = free_ports(2)
-    cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+def two_workers(folder, *more):
+    """The processes of a command that two workers carry out."""
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
     words = [
         f"--{name}={value}" for name, value in SMALL.items() if name not in ("quiet", "export")
     ]
     command = [sys.executable, "-m", "kdkeras", "distill", *words, "--noexport", "--views=2"]
-    command += ["--strategy=multiworker", f"--workdir={tmp_path / 'run'}"]
-    started = [
+    command += ["--strategy=multiworker", f"--workdir={folder}", *more]
+    return [
         subprocess.Popen(
             command,
             env={**os.environ, "TF_CONFIG": json.dumps({"cluster": cluster, "task": task})},
@@ -211,13 +211,27 @@ def test_two_workers_run_one_command(recorded, tmp_path):
         )
         for task in ({"type": "worker", "index": index} for index in (0, 1))
     ]
+
+
+def test_two_workers_run_one_command_and_go_on_after_one_was_killed(recorded, tmp_path):
+    folder, results = recorded
+    first, second = started = two_workers(tmp_path / "run")
     try:
-        said = [process.communicate(timeout=300)[0] for process in started]
+        while not (tmp_path / "run" / "logs" / "control.csv").exists() and first.poll() is None:
+            time.sleep(0.05)
+        second.kill()
+        told = first.communicate(timeout=300)[0]
+        assert first.returncode == 1, told
+        assert "another worker cannot be reached, or has ended. Give each worker its comm" in told
+        assert "Traceback" not in told
+        started += two_workers(tmp_path / "run", "--resume")
+        said = [process.communicate(timeout=300)[0] for process in started[2:]]
     finally:
         for process in started:
             process.kill()
-    assert [process.returncode for process in started] == [0, 0], said
+    assert [process.returncode for process in started[2:]] == [0, 0], said
     assert "Results:" in said[0]
+    assert "teacher: mlp" not in said[0]
     assert "Results:" not in said[1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
     found = json.loads((tmp_path / "run" / "results.json").read_text())

@@ -249,6 +249,23 @@ def test_sigterm_ends_every_command(command, monkeypatch, capsys, tmp_path):
     assert cli.main([command]) == 130
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stop_that_made_something_else_fail_is_a_stop(number, status, monkeypatch, capsys):
+    def fails(*_):
+        try:
+            signal.raise_signal(number)
+        finally:
+            # As TensorFlow's bookkeeping of what it traces, in Keras's wrapping.
+            try:
+                raise AssertionError("Concurrent access?")
+            except AssertionError as error:
+                raise error.with_traceback(None) from None
+
+    monkeypatch.setattr(cli, "_run", fails)
+    assert cli.main(["evaluate"]) == status
+    assert capsys.readouterr().err == "\nkdkeras: stopped. The same command begins again.\n"
+
+
 def test_resuming_is_advised_where_this_run_began(tmp_path):
     folder = tmp_path / "it's"
     folder.mkdir()

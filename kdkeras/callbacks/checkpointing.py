@@ -10,7 +10,7 @@ import time
 
 import keras
 
-from kdkeras import arguments, data
+from kdkeras import arguments, data, distribution
 from kdkeras.callbacks import states
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -78,20 +78,40 @@ class Checkpoint(keras.callbacks.Callback):
             Whether there is a file.
 
         Raises:
-            ValueError: The file is damaged, or is of another training; the model is as it was.
+            ValueError: The file is damaged, or is of another training, or other workers' files are
+                of other epochs; the model is as it was.
         """
         states.prepare(model)
-        if not self.path.exists():
-            return False
-        about, arrays = states.read(self.path)
         found = states.variables(model)
-        if about["identity"] != self.identity or not states.fits(about, found):
-            raise ValueError(f"The checkpoint '{self.path}' is of another training.")
+        stored, problem = None, None
+        try:
+            stored = self._read(found)
+        except ValueError as error:
+            problem = error
+        # Workers in different epochs would wait for one another for ever.
+        epoch = -1 if stored is None else stored[0]["epoch"]
+        agreed = distribution.agreed(epoch, model.distribute_strategy)
+        if problem is not None:
+            raise problem
+        if not agreed:
+            raise ValueError(f"Other workers' checkpoints are of other epochs than '{self.path}'.")
+        if stored is None:
+            return False
+        about, arrays = stored
         states.assign(found, arrays[: len(found)])
         self._sums = arrays[len(found) :]
         self.rows, self.seconds = about["rows"], about["seconds"]
         self.best, self.epoch, self.done = about["best"], about["epoch"], about["done"]
         return True
+
+    def _read(self, found):
+        """What the file has of variables, or None where there is none."""
+        if not self.path.exists():
+            return None
+        about, arrays = states.read(self.path)
+        if about["identity"] != self.identity or not states.fits(about, found):
+            raise ValueError(f"The checkpoint '{self.path}' is of another training.")
+        return about, arrays
 
     def fit(self, model, training, *, epochs, callbacks=(), **options):
         """Trains a model up to the last epoch, as `model.fit` does.

@@ -40,8 +40,9 @@ def metrics(model):
 
 def prepare(model):
     """Makes the variables of the optimizers, which otherwise the first step would."""
-    for one in causes.learners(model):
-        one.optimizer.build(one.trainable_variables)
+    with model.distribute_strategy.scope():
+        for one in causes.learners(model):
+            one.optimizer.build(one.trainable_variables)
 
 
 def digest(model):

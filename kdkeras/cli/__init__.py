@@ -104,6 +104,13 @@ def _run(command, settings, words):
             "there is not enough memory. Halve `batch_size` or `image_size`; `views` (8, say) "
             f"trains without the teacher in it. What failed: {str(error).partition(chr(10))[0]}"
         ) from error
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+        if recipe is None or recipe.strategy != "multiworker":
+            raise
+        raise RuntimeError(
+            "another worker cannot be reached, or has ended. Give each worker its command again, "
+            f"with --resume. TensorFlow says: {error.message.splitlines()[0]}"
+        ) from error
     except tf.errors.UnimplementedError as error:
         if "eterminis" not in error.message:
             raise

@@ -20,6 +20,9 @@ class Terminated(KeyboardInterrupt):
 def terminable():
     """A block that SIGTERM leaves by `Terminated`, so that what is half-written is removed.
 
+    It, or a Ctrl-C, is raised also in place of an error that it led to: within TensorFlow's own
+    bookkeeping, it makes an assertion fail.
+
     Signals come to the main thread alone: in another nothing is changed.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -33,9 +36,21 @@ def terminable():
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
+    except Exception as error:
+        stop = _behind(error)
+        if stop is None:
+            raise
+        raise stop from None
     finally:
         # None: a handler that Python cannot know, nor put back.
         signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+
+def _behind(error):
+    """The stop that an error was raised after, or None."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error
 
 
 def status(stop):
