@@ -133,12 +133,26 @@ def _check_same(settings, folder):
             f"`resume` needs an unfinished run. Received: '{folder}', whose run is finished: its "
             "results.json is there."
         )
+    # Seeds may be added to several; what stands in the folder of one is no part of them.
+    free = {name for name in recipe.NOT_OF_THE_RESULT if name != "seeds" or not alone}
+    check_same(before, {name: now[name] for name in now if name not in free}, folder)
+
+
+def check_same(before, now, folder):
+    """Refuses to go on with other settings than those that were stopped.
+
+    Args:
+        before: Dict of the settings that stand in the folder.
+        now: Dict of those that are given, of which none may differ.
+        folder: Where, for the message.
+
+    Raises:
+        ValueError: Some differ.
+    """
     differing = [
         f"{name}: {before.get(name)!r} there, {now[name]!r} here"
         for name in now
-        # Seeds may be added to several; what stands in the folder of one is no part of them.
-        if (name not in recipe.NOT_OF_THE_RESULT or (name == "seeds" and alone))
-        and before.get(name) != now[name]
+        if before.get(name) != now[name]
     ]
     if differing:
         raise ValueError(

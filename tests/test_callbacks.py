@@ -246,7 +246,7 @@ def test_of_another_version(written, tmp_path):
     arrays["about"] = np.array(json.dumps({**about, "format": 2, "kdkeras": "9.9"}))
     path = tmp_path / "newer.npz"
     np.savez(path, **arrays)
-    refused(path, rf"{path} was written by kdkeras 9\.9 in format 2; this version reads format 1\.")
+    refused(path, rf"'{path}' must be of format 1\. Received: format 2\. It was written by a newer")
     np.savez(path, numbers=np.ones(2))
     refused(path, rf"{path} is no checkpoint, or is damaged: KeyError\('about'\)")
 

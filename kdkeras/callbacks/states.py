@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 import kdkeras
-from kdkeras import distiller, files, perturbations
+from kdkeras import distiller, files, intact, perturbations
 from kdkeras.callbacks import causes
 
 FORMAT = 1
@@ -89,11 +89,7 @@ def read(path):
         arrays = [stored[str(i)] for i in range(count)]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no checkpoint, or is damaged: {error!r}") from error
-    if version != FORMAT:
-        raise ValueError(
-            f"{path} was written by kdkeras {about.get('kdkeras')} in format {version}; this "
-            f"version reads format {FORMAT}."
-        )
+    intact.check_format(path, version, FORMAT)
     if _digest(arrays) != about["digest"]:
         raise ValueError(f"{path} is damaged: its digest is not that of its contents.")
     return about, arrays

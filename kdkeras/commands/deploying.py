@@ -170,17 +170,7 @@ def _is_begun(settings, work):
     """Whether a stopped quantize left something to go on with; one of another kind is refused."""
     if not (work / BEGUN).exists():
         return False
-    before, now = files.read_json(work / BEGUN), _begun(settings, work)
-    differing = [
-        f"{name}: {before.get(name)!r} there, {now[name]!r} here"
-        for name in now
-        if before.get(name) != now[name]
-    ]
-    if differing:
-        raise ValueError(
-            f"`resume` must go on with the same settings. In '{work}' differ: "
-            + "; ".join(differing)
-        )
+    workdir.check_same(files.read_json(work / BEGUN), _begun(settings, work), work)
     return True
 
 
