@@ -11,6 +11,8 @@ import tensorflow as tf
 import kdkeras
 from kdkeras import certification, cli, corruptions, data, evaluation, robustness, tables
 
+pytestmark = pytest.mark.usefixtures("quick_children")
+
 DIGITS = ("--dataset=digits", "--image_size=8")
 
 

@@ -13,6 +13,8 @@ from conftest import conv_net
 from kdkeras import export, files, inference, intact, recipe, runtimes, seals, workdir
 from kdkeras.commands import subjects
 
+pytestmark = pytest.mark.usefixtures("quick_children")
+
 # -- digests in a file -----------------------------------------------------------------------------
 
 

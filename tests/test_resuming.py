@@ -28,6 +28,8 @@ from kdkeras.commands import deploying
 from kdkeras.export import writing
 from kdkeras.search import studies
 
+pytestmark = pytest.mark.usefixtures("quick_children")
+
 BEING_WRITTEN = (
     rf"' is being written: process {os.getpid()} on \S+ has been at work since [\d-]{{10}} "
     r"[\d:]{8}\. Wait for it, or write elsewhere\."

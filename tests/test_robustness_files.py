@@ -13,6 +13,8 @@ import kdkeras
 from kdkeras import files, robustness
 from kdkeras.robustness import running, suites, targets
 
+pytestmark = pytest.mark.usefixtures("quick_children")
+
 EPSILON = 0.1
 SMALL = 0.01
 
