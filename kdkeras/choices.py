@@ -1,5 +1,7 @@
 """What a recipe's settings may be, and what goes with what."""
 
+import re
+
 from kdkeras import arguments
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -129,7 +131,7 @@ def _check_used(recipe):
 
 def check_cache(recipe):
     """Refuses views and caches that cannot serve a recipe's method."""
-    if recipe.views not in (None, "all") and not (recipe.views.isdigit() and int(recipe.views)):
+    if recipe.views not in (None, "all") and not re.fullmatch("0*[1-9][0-9]{0,8}", recipe.views):
         raise ValueError(
             f"`views` must be a positive number, or all. Received: views={recipe.views!r}"
         )

@@ -76,6 +76,8 @@ def test_version(capsys):
         (["distill", "--temprature=4"], "Unknown command line flag 'temprature'.*temperature"),
         (["distill", "--temperature=warm"], "temperature=warm"),
         (["distill", "--temperature=0"], "--temperature must be positive"),
+        (["attack", "a.keras", "--output=a\0b"], "Flags must be text without NUL characters"),
+        (["attack", "a\0b"], "Flags must be text without NUL characters"),
         (["distill", "--alpha=2"], r"--alpha must be a number in \[0, 1\]"),
         (["distill", "--optimizer=adamm"], "Did you mean 'adam'"),
         (["distill", "digits"], "Flags are written --name=value. Received: digits"),

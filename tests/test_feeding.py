@@ -139,6 +139,8 @@ def test_the_command_in_shards_and_what_it_refuses(recorded, tmp_path, capsys):
     ("settings", "message"),
     [
         ({"views": "-1"}, "`views` must be a positive number, or all"),
+        ({"views": "²"}, "`views` must be a positive number, or all"),
+        ({"views": "9" * 5000}, "`views` must be a positive number, or all"),
         ({"views": "2", "method": "mutual"}, "Method 'mutual' trains its teacher"),
         ({"cache": "t", "augment": "crop,mixup"}, "Mixup mixes what a batch happens to hold"),
         ({"cache": "t", "teacher": "resnet56"}, "`teacher` is the .keras file that filled it"),

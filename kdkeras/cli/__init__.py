@@ -157,9 +157,13 @@ def _define(command):
 def _read(values, given):
     """Sets flags to what is given, and returns the words that are none."""
     try:
-        return values(given)
+        words = values(given)
     except UnicodeDecodeError as error:
         raise ValueError("--flagfile must name text in UTF-8, and what it names is not.") from error
+    # Which no path can hold; only a file of flags can say it.
+    if any("\0" in str(word) for word in (*words, *values.flag_values_dict().values())):
+        raise ValueError("Flags must be text without NUL characters. Received: one with them.")
+    return words
 
 
 def _define_one(name, default, kind, text, values):
