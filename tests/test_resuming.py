@@ -325,7 +325,9 @@ def test_quantize_goes_on(tmp_path, monkeypatch, capsys):
     assert quantized(f"--workdir={tmp_path}") == 0
     whole = contents(tmp_path)
     assert quantized(f"--workdir={tmp_path}", "--resume") == 1  # it is done
-    assert "would be replaced. Give --overwrite" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "There is nothing unfinished to go on with, and " in told
+    assert "would be replaced. Give --overwrite" in told
     # Killed once trained, and before that.
     flavours = deploying.exports.flavours
 

@@ -183,8 +183,10 @@ def _quantize(settings, work, stored):
     made = [work / "quantized.keras", work / "export" / "student.int8.tflite"]
     there = [str(path) for path in made if path.exists()]
     if there and not (settings["overwrite"] or begun):
+        nothing = "There is nothing unfinished to go on with, and " if settings["resume"] else ""
         raise ValueError(
-            f"{' and '.join(there)} would be replaced. Give --overwrite, or another --workdir."
+            f"{nothing}{' and '.join(there)} would be replaced. Give --overwrite, or another "
+            "--workdir."
         )
     stored = dataclasses.replace(
         stored,
