@@ -1,6 +1,8 @@
 """Shared by the tests: quiet TensorFlow, fixed seeds, tiny models."""
 
+import gc
 import os
+import signal
 import socket
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -21,6 +23,20 @@ def _fixed_seed():
     keras.config.set_dtype_policy("float32")
     # Which commands turn on for their process.
     config.disable_op_determinism()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _interruptible():
+    # What a script starts in the background is born deaf to Ctrl-C, and so are its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _collected():
+    yield
+    # Keras keeps the graphs of all trainings: to look at them each time would take seconds.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -117,6 +117,8 @@ def _serve():
 def _carried_out(main, words, folder, said):
     """The exit status of a command, in a process of its own."""
     os.setpgid(0, 0)
+    # As in a terminal: what a script starts in the background is deaf to it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(folder)
     with open(said, "ab") as file, open(os.devnull, "rb") as nothing:
         for number, opened in ((0, nothing), (1, file), (2, file)):

@@ -186,6 +186,8 @@ def run(seed, quick):
     import keras
 
     keras.utils.set_random_seed(seed)
+    # What other families left behind is not looked at each time.
+    gc.freeze()
     made, done = distilled(), itertools.count(1)
     with tempfile.TemporaryDirectory() as folder:
 
