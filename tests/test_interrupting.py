@@ -1,5 +1,6 @@
 """Runs that are stopped, killed, gone on with, and kept from one another."""
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -266,6 +268,54 @@ def test_a_stop_that_made_something_else_fail_is_a_stop(number, status, monkeypa
     assert capsys.readouterr().err == "\nkdkeras: stopped. The same command begins again.\n"
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stop_that_was_swallowed_comes_again(number, status, monkeypatch, capsys):
+    cleaned = []
+
+    def swallows(*_):
+        with contextlib.suppress(KeyboardInterrupt):  # as TensorFlow's native code does
+            signal.raise_signal(number)
+        try:
+            for _ in range(600):
+                time.sleep(0.05)
+        finally:
+            # Takes longer than a reminder, and is let be.
+            for _ in range(10):
+                time.sleep(0.05)
+            cleaned.append(True)
+
+    monkeypatch.setattr(stopping, "AGAIN", 0.2)
+    monkeypatch.setattr(cli, "_run", swallows)
+    before = signal.getsignal(number)
+    assert cli.main(["evaluate"]) == status
+    assert (cleaned, signal.getsignal(number)) == ([True], before)
+    assert capsys.readouterr().err == "\nkdkeras: stopped. The same command begins again.\n"
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_first(monkeypatch):
+    cleaned = []
+
+    def slow(*_):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            signal.raise_signal(signal.SIGINT)
+            cleaned.append(True)
+
+    monkeypatch.setattr(cli, "_run", slow)
+    assert cli.main(["evaluate"]) == 130
+    assert cleaned == []
+
+
+def test_what_is_deaf_to_ctrl_c_stays_so(monkeypatch):
+    monkeypatch.setattr(cli, "_run", lambda *_: signal.raise_signal(signal.SIGINT) or 5)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert cli.main(["evaluate"]) == 5
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_resuming_is_advised_where_this_run_began(tmp_path):
     folder = tmp_path / "it's"
     folder.mkdir()
@@ -324,7 +374,7 @@ def test_a_handler_that_python_does_not_know(monkeypatch):
     monkeypatch.setattr(signal, "signal", lambda _, handler: given.append(handler))
     with stopping.terminable():
         pass
-    assert given[1] == signal.SIG_DFL
+    assert given[-2:] == 2 * [signal.SIG_DFL]
 
 
 PARENT = """

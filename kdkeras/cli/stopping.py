@@ -1,8 +1,11 @@
 """Commands that are stopped: SIGTERM ends them as Ctrl-C does, and how to go on is said."""
 
+import _thread
 import contextlib
 import signal
+import sys
 import threading
+import time
 
 from kdkeras import files
 
@@ -16,34 +19,68 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM came."""
 
 
+STOPS = {signal.SIGTERM: Terminated, signal.SIGINT: KeyboardInterrupt}
+# Seconds after which a stop that was swallowed is raised again.
+AGAIN = 1.0
+
+
 @contextlib.contextmanager
 def terminable():
     """A block that SIGTERM leaves by `Terminated`, so that what is half-written is removed.
 
-    It, or a Ctrl-C, is raised also in place of an error that it led to: within TensorFlow's own
-    bookkeeping, it makes an assertion fail.
+    It, or a Ctrl-C, is raised again where native code has swallowed it, as TensorFlow's does at
+    times; and in place of an error that it led to: within TensorFlow's own bookkeeping, it makes an
+    assertion fail.
 
     Signals come to the main thread alone: in another nothing is changed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def terminate(number, frame):
-        del number, frame
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, terminate)
+    stop = _Stop()
+    before = {number: signal.signal(number, stop) for number in STOPS if _is_heard(number)}
     try:
         yield
     except Exception as error:
-        stop = _behind(error)
-        if stop is None:
+        behind = _behind(error)
+        if behind is None:
             raise
-        raise stop from None
+        raise behind from None
     finally:
-        # None: a handler that Python cannot know, nor put back.
-        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+        stop.is_over = True
+        for number, handler in before.items():
+            # None: a handler that Python cannot know, nor put back.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def _is_heard(number):
+    """Whether a signal is for us: a Ctrl-C is not, in what a script started in the background."""
+    return signal.getsignal(number) is not signal.SIG_IGN
+
+
+class _Stop:
+    """Raises what a signal means, and once a second again, until it is on its way out."""
+
+    def __init__(self):
+        self.is_over, self._is_reminder, self._thread = False, False, None
+
+    def __call__(self, number, frame):
+        del frame
+        reminded, self._is_reminder = self._is_reminder, False
+        # On its way, what is half-written is being removed.
+        if reminded and (self.is_over or _behind(sys.exc_info()[1]) is not None):
+            return
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._remind, args=(number,), daemon=True)
+            self._thread.start()
+        raise STOPS[number]
+
+    def _remind(self, number):
+        while not self.is_over:
+            time.sleep(AGAIN)
+            if not self.is_over:
+                self._is_reminder = True
+                _thread.interrupt_main(number)
 
 
 def _behind(error):
